@@ -1,0 +1,52 @@
+# All set-up happens in .venv inside the checkout; only the package index is needed.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+DEMO_MODEL ?= smollm2
+DEMO_TARGET ?= onnx
+DEMO_DIR ?= artifacts/$(DEMO_MODEL)-$(DEMO_TARGET)
+DEMO_PROMPT ?= Explain in two sentences why the sky is blue.
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-fast test-slow lint format clean
+
+help:  ## Show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP)  ## Install the package with all tools into .venv
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; set PYTHON=...") \
+	    if sys.version_info < (3, 11) else None'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet -e '.[export,dev]'
+	@touch $@
+
+demo: setup  ## Export SmolLM2 to ONNX, then answer one question dense and sparse
+	@$(BIN)/glass-export inspect $(DEMO_DIR) >/dev/null 2>&1 || \
+	    $(BIN)/glass-export --model $(DEMO_MODEL) --target $(DEMO_TARGET) --output $(DEMO_DIR)
+	@$(BIN)/glass-export compare $(DEMO_DIR) "$(DEMO_PROMPT)"
+
+test: lint test-fast test-slow  ## Everything that CI runs
+
+test-fast: setup  ## Tests without a real model
+	$(BIN)/pytest -m 'not slow'
+
+test-slow: setup  ## Tests with a real model, which is downloaded once
+	$(BIN)/pytest -m slow
+
+lint: setup  ## ruff, mypy and the import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup  ## Format the code and fix what ruff can fix
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## Remove .venv and all caches; artifacts stay
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,168 @@
+"""Calibration: the global prior, measured on text that the model writes itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from glass_export.calibrate.cache import CalibrationCache
+from glass_export.calibrate.statistics import ORDER, Sums, measure
+from glass_export.calibrate.text import MIN_TOKENS, TextSettings, write_text
+from glass_export.errors import CalibrationError, RecipeError, UnsupportedModelError
+from glass_export.prior import FORMAT_VERSION, Prior
+from glass_export.recipe import CalibrationRecipe
+from glass_export.schema import to_data
+from glass_export.spec import FfnSite
+
+__all__ = ["calibrate"]
+
+
+def calibrate(
+    model: PreTrainedModel,
+    sites: list[FfnSite],
+    recipe: CalibrationRecipe,
+    *,
+    bos_token_id: int,
+    stop_ids: tuple[int, ...] = (),
+    model_sha256: str,
+    cache: Path | None,
+) -> Prior:
+    """Let the model write text from nothing and measure how it uses its FFN neurons on it.
+
+    The model is left as it was: device, mode, gradients and modules. With equal arguments the
+    result is equal bit for bit on one machine, also when a killed run is resumed.
+
+    Args:
+        model: A decoder language model.
+        sites: Its FFNs, one a layer, all of one width.
+        recipe: How much text, how it is sampled, and where the model runs.
+        bos_token_id: Token every sequence starts from; it is not counted.
+        stop_ids: Tokens that end a document (not a turn: text runs on past those).
+        model_sha256: Identity of the weights, part of the cache's key.
+        cache: Directory for finished and unfinished calibrations; None keeps nothing.
+
+    Raises:
+        CalibrationError: NaN or infinity, dead text, or too few tokens.
+        RecipeError: the device does not exist.
+        UnsupportedModelError: FFNs differ in width, or ``sites`` does not describe them.
+
+    Source: GLASS (arXiv 2508.14302), global importance from null prompts.
+    """
+    device = _device(recipe.device, model)
+    _check(model, sites, recipe, bos_token_id)
+    text = TextSettings(
+        tokens=recipe.tokens,
+        sequence_length=recipe.sequence_length,
+        batch=recipe.batch,
+        temperature=recipe.temperature,
+        seed=recipe.seed,
+        bos_token_id=bos_token_id,
+        stop_ids=tuple(sorted(set(stop_ids))),
+    )
+    store = CalibrationCache(cache, _key(text, model, sites, device, model_sha256))
+    if prior := store.load_prior():
+        return prior
+    with _prepared(model, device):
+        sequences = write_text(model, text, store)
+        sums = measure(model, sites, sequences, bos_token_id, store)
+    prior = _prior(sums, recipe, model_sha256)
+    store.save_prior(prior)
+    return prior
+
+
+def _prior(sums: Sums, recipe: CalibrationRecipe, model_sha256: str) -> Prior:
+    means = (sums.values / sums.tokens).astype(np.float32)
+    if not np.isfinite(means).all():
+        layer = int(np.argwhere(~np.isfinite(means))[0][1])
+        raise CalibrationError(
+            f"layer {layer}: a statistic is beyond float32; the weights may be damaged: "
+            "fetch the model again"
+        )
+    return Prior(
+        statistics=dict(zip(ORDER, means, strict=True)),
+        tokens=sums.tokens,
+        seed=recipe.seed,
+        temperature=recipe.temperature,
+        model_sha256=model_sha256,
+    )
+
+
+def _key(
+    text: TextSettings,
+    model: PreTrainedModel,
+    sites: list[FfnSite],
+    device: torch.device,
+    model_sha256: str,
+) -> dict[str, Any]:
+    return {
+        "format_version": FORMAT_VERSION,
+        "model_sha256": model_sha256,
+        "text": to_data(text),
+        "sites": [to_data(site) for site in sites],
+        "device": device.type,
+        "dtype": str(model.dtype),
+    }
+
+
+def _device(name: str, model: PreTrainedModel) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda") if torch.cuda.is_available() else model.device
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = None
+    if device is None or device.type not in ("cpu", "cuda"):
+        raise RecipeError(f"calibration.device: got {name!r}, expected auto, cpu or cuda")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise RecipeError(
+            f"calibration.device: got {name!r}, found {torch.cuda.device_count()} CUDA devices; "
+            "use auto or cpu"
+        )
+    return device
+
+
+def _check(
+    model: PreTrainedModel, sites: list[FfnSite], recipe: CalibrationRecipe, bos_token_id: int
+) -> None:
+    if recipe.tokens < MIN_TOKENS:
+        raise CalibrationError(
+            f"calibration.tokens: got {recipe.tokens}, expected at least {MIN_TOKENS}; "
+            "4096 to 8192 give a stable prior"
+        )
+    vocabulary = model.get_input_embeddings().get_parameter("weight").shape[0]
+    if not 0 <= bos_token_id < vocabulary:
+        raise CalibrationError(
+            f"first token of the calibration text: got id {bos_token_id}, expected 0 to "
+            f"{vocabulary - 1}; give the id of the model's begin-of-text token"
+        )
+    if not sites or len({site.d_ff for site in sites}) != 1:
+        widths = sorted({site.d_ff for site in sites})
+        raise UnsupportedModelError(
+            f"FFN widths {widths}: expected one width for all layers, as a prior is [L,F]; "
+            "this model is not supported"
+        )
+
+
+@contextmanager
+def _prepared(model: PreTrainedModel, device: torch.device) -> Iterator[None]:
+    """Evaluation mode, no parameter gradients, on ``device``; all undone when the block ends."""
+    home = model.device
+    training: list[nn.Module] = [module for module in model.modules() if module.training]
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        nn.Module.train(model, False).requires_grad_(False)
+        nn.Module.to(model, device)
+        yield
+    finally:
+        nn.Module.to(model, home)
+        for module in training:
+            module.training = True
+        for parameter in learning:
+            parameter.requires_grad_(True)

@@ -1,0 +1,221 @@
+"""The four statistics of every FFN neuron, from one forward and backward pass over a text.
+
+One sequence at a time, without padding. The FFNs keep only their input for the backward pass and
+compute the rest again there, and the output head runs over a few positions at a time, so memory
+stays small whatever the FFN width and the vocabulary.
+
+Legend: S tokens of a sequence with its begin-of-text token, D model width, F FFN width, L layers,
+V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from glass_export.calibrate.cache import CalibrationCache, PartialSums, Sequence
+from glass_export.errors import CalibrationError, UnsupportedModelError
+from glass_export.log import progress
+from glass_export.ops.ffn import ACTIVATIONS
+from glass_export.spec import FfnSite, Statistic
+
+ORDER: tuple[Statistic, ...] = ("A", "I", "G", "F")
+SAVE_EVERY = 1024
+"""Tokens between two saves of the partial sums."""
+_LOGITS = 1 << 22
+"""Most logits held at a time (16 MB)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """Sums over ``tokens`` tokens, in ORDER. Shape: values [4,L,F], float64."""
+
+    values: NDArray[np.float64]
+    tokens: int
+
+
+def measure(
+    model: PreTrainedModel,
+    sites: list[FfnSite],
+    sequences: list[Sequence],
+    bos_token_id: int,
+    store: CalibrationCache,
+) -> Sums:
+    """Sum A, I, G and F over all tokens of the sequences; the begin-of-text tokens do not count.
+
+    The loss is the negative log-likelihood summed over tokens, so dNLL/dh is a gradient per token.
+
+    Args:
+        model: In evaluation mode, no parameter requiring a gradient.
+        sites: Its FFNs, all of one width.
+        sequences: Text of the model.
+        bos_token_id: Put in front of every sequence.
+        store: Keeps partial sums; a run that was killed goes on from there.
+
+    Raises:
+        CalibrationError: NaN or infinity.
+        UnsupportedModelError: ``sites`` does not describe the model's FFNs.
+    """
+    shape = (len(ORDER), len(sites), sites[0].d_ff)
+    resumed = store.load_sums(shape, sequences)
+    totals = torch.from_numpy(resumed.values).to(model.device)
+    counts = [len(sequence) for sequence in sequences]
+    inputs = [torch.tensor([[bos_token_id, *sequence.tolist()]]) for sequence in sequences]
+    _check_sites(model, sites, inputs[0][:, :16].to(model.device))
+    unsaved = 0
+    with (
+        progress("measuring neurons", sum(counts), "tokens") as task,
+        _probes(model, sites, totals),
+    ):
+        task.advance(sum(counts[: resumed.done]))
+        for index in range(resumed.done, len(sequences)):
+            _add(model, inputs[index].to(model.device))
+            _check_finite(totals)
+            unsaved += counts[index]
+            if unsaved >= SAVE_EVERY:
+                store.save_sums(PartialSums(totals.cpu().numpy(), index + 1), sequences)
+                unsaved = 0
+            task.advance(counts[index])
+    return Sums(totals.cpu().numpy(), sum(counts))
+
+
+def _add(model: PreTrainedModel, tokens: Tensor) -> None:
+    """Run one sequence [1,S] forward and backward; the probes add to the totals."""
+    with torch.enable_grad():
+        embedded = model.get_input_embeddings()(tokens).requires_grad_()
+        hidden = _decoder(model)(inputs_embeds=embedded, use_cache=False).last_hidden_state
+    hidden.backward(_loss_gradient(model, hidden.detach()[0], tokens[0])[None])
+
+
+@torch.no_grad()
+def _loss_gradient(model: PreTrainedModel, hidden: Tensor, tokens: Tensor) -> Tensor:
+    """dNLL/dhidden of the summed loss: (softmax - onehot) W. Shape: [S,D], [S] -> [S,D]."""
+    head = _head(model)
+    positions = torch.arange(len(tokens), device=tokens.device)
+    gradient = torch.zeros_like(hidden)
+    rows = max(1, _LOGITS // head.weight.shape[0])
+    for start in range(0, len(tokens) - 1, rows):
+        stop = min(start + rows, len(tokens) - 1)
+        logits = head(hidden[start:stop]).float()
+        probabilities = torch.softmax(logits, -1)
+        probabilities[positions[: stop - start], tokens[start + 1 : stop + 1]] -= 1
+        gradient[start:stop] = probabilities.to(hidden.dtype) @ head.weight
+    return gradient
+
+
+class _Probe:
+    """Stands for the forward method of one FFN and adds to that layer's totals [4,F]."""
+
+    def __init__(self, module: nn.Module, site: FfnSite, totals: Tensor) -> None:
+        self.gate, self.up, self.down = (
+            module.get_submodule(name) for name in (site.gate, site.up, site.down)
+        )
+        self.activation = ACTIVATIONS[site.activation]
+        self.totals = totals
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Shape: x [1,S,D] -> [1,S,D]."""
+        output: Tensor = _Ffn.apply(x, self)  # type: ignore[no-untyped-call]  # torch has no types
+        return output
+
+    def add(self, hidden: Tensor, gradient: Tensor) -> None:
+        """Add the tokens of h and dNLL/dh [1,S,F], without the first."""
+        h, g = hidden[0, 1:].float(), gradient[0, 1:].float()
+        unit = functional.normalize(h, dim=-1, eps=1e-15)
+        taylor = h * g
+        for total, x in zip(
+            self.totals,
+            (unit.abs(), taylor.abs(), unit.square_(), taylor.square_()),
+            strict=True,
+        ):
+            total += x.sum(0)
+
+
+class _Ffn(torch.autograd.Function):
+    """Gated FFN that saves its input alone and has its statistics taken in the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, probe: _Probe) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.probe = probe
+        output: Tensor = probe.down(probe.activation(probe.gate(x)).mul_(probe.up(x)))
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (x,), probe = ctx.saved_tensors, ctx.probe
+        up = probe.up(x)
+        gate = probe.gate(x).requires_grad_()
+        with torch.enable_grad():
+            active = probe.activation(gate)
+        d_hidden = gradients[0] @ probe.down.weight
+        probe.add(active.detach() * up, d_hidden)
+        d_up = active.detach() * d_hidden
+        (d_gate,) = torch.autograd.grad(active, gate, d_hidden.mul_(up))
+        return d_gate @ probe.gate.weight + d_up @ probe.up.weight, None
+
+
+def _decoder(model: PreTrainedModel) -> nn.Module:
+    module: nn.Module = model.get_decoder()  # type: ignore[no-untyped-call]  # no types upstream
+    return module
+
+
+def _head(model: PreTrainedModel) -> nn.Linear:
+    module: nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]  # as above
+    return module
+
+
+@contextmanager
+def _probes(model: PreTrainedModel, sites: list[FfnSite], totals: Tensor) -> Iterator[None]:
+    """Put a probe in the place of every FFN's forward method; totals [4,L,F] grow in place."""
+    with ExitStack() as undo:
+        for index, site in enumerate(sites):
+            module = model.get_submodule(site.path)
+            own = module.__dict__.get("forward")
+            undo.callback(_restore, module, own)
+            module.__dict__["forward"] = _Probe(module, site, totals[:, index])
+        yield
+
+
+def _restore(module: nn.Module, own: Any) -> None:
+    if own is None:
+        module.__dict__.pop("forward", None)
+    else:
+        module.__dict__["forward"] = own
+
+
+@torch.no_grad()
+def _check_sites(model: PreTrainedModel, sites: list[FfnSite], tokens: Tensor) -> None:
+    """The path that is measured (decoder with probes, head) must give the model's own logits."""
+    expected = model(input_ids=tokens, use_cache=False).logits.float()
+    with _probes(model, sites, torch.zeros(len(ORDER), len(sites), 1)):
+        hidden = _decoder(model)(input_ids=tokens, use_cache=False).last_hidden_state
+    got = _head(model)(hidden).float()
+    error, size = (float(x.abs().max()) for x in (got - expected, expected))
+    tolerance = 1e-3 if model.dtype == torch.float32 else 5e-2
+    if error > tolerance * size:
+        raise UnsupportedModelError(
+            f"{type(model).__name__}: decoder, FFN sites and output head give logits off by "
+            f"{error:.3g} (largest: {size:.3g}), expected those of the model; it has a part that "
+            "the sites do not describe, such as a logit cap or another activation"
+        )
+
+
+def _check_finite(totals: Tensor) -> None:
+    finite = torch.isfinite(totals)
+    if not bool(finite.all()):
+        statistic, layer, neuron = (int(i) for i in (~finite).nonzero()[0])
+        raise CalibrationError(
+            f"statistic {ORDER[statistic]} of layer {layer}, neuron {neuron}: got NaN or "
+            "infinity, expected a finite number; the weights may be damaged or overflow in this "
+            "number format: load them in float32"
+        )

@@ -1,0 +1,90 @@
+"""The command tree: without a subcommand the options export a model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import glass_export
+from glass_export import console
+from glass_export.cli.artifacts import inspect, recipes, verify
+from glass_export.cli.export import export
+from glass_export.cli.generate import compare, run
+
+EPILOG = "Example: glass-export --model smollm2 --target onnx"
+
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="rich",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"glass-export {glass_export.__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True, epilog=EPILOG)
+def root(
+    context: typer.Context,
+    model: Annotated[
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="MODEL",
+            help="What to export: a recipe's name, a hub id, a model folder or a .gguf file.",
+        ),
+    ] = None,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target", "-t", metavar="NAME", help="Runtime to compile for; default onnx."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Directory (default: artifacts/MODEL-TARGET)."),
+    ] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="A.B=C", help="Change a recipe's value; repeatable."),
+    ] = None,
+    no_verify: Annotated[
+        bool, typer.Option("--no-verify", help="Skip the comparison with the eager model.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only on stderr.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Everything on stderr.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Turn a Hugging Face LLM into an on-device artifact with prompt-aware FFN sparsity.
+
+    Without a command: export MODEL for TARGET. The commands work on finished artifacts.
+    """
+    console.setup(quiet=quiet, verbose=verbose)
+    exporting = model or target or output or overrides or no_verify or as_json
+    if context.invoked_subcommand:
+        if exporting:
+            raise typer.BadParameter(
+                f"--model, --target, --output, --set, --no-verify and --json before "
+                f"{context.invoked_subcommand!r} belong to an export; remove them, or the command"
+            )
+        return
+    if not exporting:
+        typer.echo(context.get_help())
+        return
+    if not model:
+        raise typer.BadParameter("--model is missing; see `glass-export recipes` for names")
+    export(model, target, output, overrides or [], verify=not no_verify, as_json=as_json)
+
+
+for command in (run, compare, inspect, verify, recipes):
+    app.command()(command)

@@ -1,0 +1,164 @@
+"""``inspect``, ``verify`` and ``recipes``: what is in an artifact, and is it right."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from glass_export import console
+
+if TYPE_CHECKING:
+    from glass_export.artifact import Artifact
+    from glass_export.manifest import Manifest
+    from glass_export.spec import TensorSpec
+
+Directory = Annotated[Path, typer.Argument(help="Artifact directory.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+
+
+def inspect(directory: Directory, as_json: AsJson = False) -> None:
+    """Show what an artifact holds: model, graphs, prior, verification, files."""
+    from glass_export.artifact import Artifact
+
+    artifact = Artifact.open(directory)
+    if as_json:
+        typer.echo(artifact.manifest.to_json(), nl=False)
+        return
+    for table in (
+        _overview(artifact.manifest),
+        _graphs(artifact.manifest),
+        _prior(artifact),
+        *([_checks(v)] if (v := artifact.manifest.verification) else []),
+        _files(artifact.manifest),
+    ):
+        console.stdout.print(table)
+
+
+def verify(directory: Directory, as_json: AsJson = False) -> None:
+    """Compare an artifact with the eager model again. Exit code 1 when they differ."""
+    from glass_export.artifact import Artifact
+
+    Artifact.open(directory, check="full")
+
+    from glass_export.verify import verify_artifact
+
+    report = verify_artifact(directory)
+    if as_json:
+        typer.echo(json.dumps(report))
+    else:
+        console.stdout.print(_checks(report))
+    if not report["passed"]:
+        raise typer.Exit(1)
+
+
+def recipes(as_json: AsJson = False) -> None:
+    """List the recipes that come with the package."""
+    from glass_export.recipe import recipe_names, resolve
+
+    found = {name: resolve(name) for name in recipe_names()}
+    if as_json:
+        listed = [{"name": name, "model": r.model.name} for name, r in found.items()]
+        typer.echo(json.dumps(listed))
+        return
+    table = Table("recipe", "source", "density", "fusion", "prior", box=None, pad_edge=False)
+    for name, recipe in found.items():
+        source, chosen = recipe.model.sources[0], recipe.selection
+        reference = source.repo or source.path or source.file
+        table.add_row(name, reference, f"{chosen.density:g}", chosen.fusion, chosen.prior)
+    console.stdout.print(table)
+
+
+def _table(title: str, *columns: str) -> Table:
+    return Table(
+        *columns, title=title, title_justify="left", title_style="bold", box=None, pad_edge=False,
+        show_header=bool(columns),
+    )  # fmt: skip
+
+
+def _overview(manifest: Manifest) -> Table:
+    model, target, chosen = manifest.model, manifest.target, manifest.selection
+    dims = model.dims
+    source = f"{model.source.kind} {model.source.reference}"
+    sizes = f"{dims.layers} layers, width {dims.d_model}, FFN {dims.d_ff}, vocab {dims.vocab_size}"
+    choice = f"density {chosen.density:g}, {chosen.fusion}, local {chosen.local}"
+    rows = {
+        "model": f"{model.name} ({model.family}), {sizes}",
+        "source": f"{source} [sha256 {model.source.sha256[:12]}]",
+        "context": f"{model.max_length} tokens, prefill in chunks of {target.prefill_chunk}",
+        "target": f"{target.name}, {target.dtype}",
+        "selection": f"{choice}, prior {chosen.prior}, lam {chosen.lam:g}, tau {chosen.tau:g}",
+        "tools": ", ".join(f"{name} {version}" for name, version in manifest.tools.items()),
+    }
+    table = _table(model.name)
+    table.show_header = False
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    for name, value in rows.items():
+        table.add_row(name, escape(value))
+    return table
+
+
+def _graphs(manifest: Manifest) -> Table:
+    table = _table("\ngraphs", "graph", "", "tensor", "type", "shape")
+    for role, signature in manifest.target.signatures.items():
+        for way, tensors in (("in", signature.inputs), ("out", signature.outputs)):
+            for row in _grouped(tensors):
+                table.add_row(role, way, *map(escape, row))
+    return table
+
+
+def _grouped(tensors: tuple[TensorSpec, ...]) -> list[tuple[str, str, str]]:
+    """One row for all tensors that differ only in a number in their name, such as the layer."""
+    groups: dict[tuple[str, str, str], int] = {}
+    for tensor in tensors:
+        name = re.sub(r"\d+", "#", tensor.name)
+        shape = "[" + ", ".join(map(str, tensor.shape)) + "]"
+        key = (name, tensor.dtype, shape)
+        groups[key] = groups.get(key, 0) + 1
+    return [
+        (f"{name} x{count}" if count > 1 else name, dtype, shape)
+        for (name, dtype, shape), count in groups.items()
+    ]
+
+
+def _prior(artifact: Artifact) -> Table:
+    info = artifact.manifest.prior
+    title = f"\nprior: {info.tokens} tokens, temperature {info.temperature:g}, seed {info.seed}"
+    table = _table(title, "statistic", "shape", "mean", "max", "mass of the top half")
+    for name, values in artifact.prior().items():
+        ranked = values.copy()
+        ranked.sort(axis=1)
+        top = ranked[:, values.shape[1] // 2 :].sum() / max(ranked.sum(), 1e-30)
+        shape = "x".join(map(str, values.shape))
+        table.add_row(name, shape, f"{values.mean():.3g}", f"{values.max():.3g}", f"{top:.0%}")
+    return table
+
+
+def _checks(report: dict[str, Any]) -> Table:
+    passed = "passed" if report.get("passed") else "FAILED"
+    table = _table(f"\nverification: {passed}", "check", "value", "limit", "")
+    for check in report.get("checks", []):
+        mark = "[green]ok" if check.get("passed") else "[red]FAILED"
+        table.add_row(
+            escape(str(check.get("name"))), _number(check.get("value")),
+            _number(check.get("limit")), mark,
+        )  # fmt: skip
+    return table
+
+
+def _number(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else escape(str(value))
+
+
+def _files(manifest: Manifest) -> Table:
+    table = _table("\nfiles", "file", "bytes", "sha256")
+    table.columns[1].justify = "right"
+    for entry in manifest.files:
+        table.add_row(escape(entry.path), f"{entry.size:,}", entry.sha256[:12])
+    return table

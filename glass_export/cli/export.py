@@ -1,0 +1,77 @@
+"""``glass-export --model M --target T``: export a model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.markup import escape
+
+from glass_export import console
+
+if TYPE_CHECKING:
+    from glass_export.manifest import Manifest
+
+
+def export(
+    model: str,
+    target: str | None,
+    output: Path | None,
+    overrides: list[str],
+    *,
+    verify: bool,
+    as_json: bool,
+) -> None:
+    """Resolve the recipe, export it and tell where the artifact is."""
+    from glass_export.recipe import resolve
+
+    if target:
+        _require_target(target)
+        overrides = [*overrides, f'target.name="{target}"']
+    if not verify:
+        overrides = [*overrides, "verify.enabled=false"]
+    recipe = resolve(model, overrides)
+    _require_target(recipe.target.name)
+    folder = output or Path("artifacts") / f"{recipe.model.name}-{recipe.target.name}"
+
+    from glass_export import pipeline
+
+    manifest = pipeline.export(recipe, folder)
+    _report(folder, manifest, as_json=as_json)
+
+
+def target_names() -> list[str]:
+    """Targets that this installation can compile for: the modules of ``glass_export.targets``."""
+    folder = Path(__file__).parent.parent / "targets"
+    names = {path.stem if path.is_file() else path.name for path in folder.iterdir()}
+    return sorted(name for name in names if not name.startswith("_") and name != "base")
+
+
+def _require_target(name: str) -> None:
+    from glass_export.schema import suggest
+
+    known = target_names()
+    if name not in known:
+        near = suggest(name, known)
+        listed = "" if near.startswith("known") else f" known: {', '.join(known)}"
+        raise typer.BadParameter(f"--target {name!r}: no such target; {near}{listed}")
+
+
+def _report(folder: Path, manifest: Manifest, *, as_json: bool) -> None:
+    size = sum(entry.size for entry in manifest.files)
+    checked = manifest.verification is not None
+    if as_json:
+        result = {
+            "artifact": str(folder),
+            "model": manifest.model.name,
+            "target": manifest.target.name,
+            "bytes": size,
+            "verification": manifest.verification,
+        }
+        typer.echo(json.dumps(result))
+        return
+    state = "verified" if checked else "not verified"
+    console.stdout.print(f"[bold]{escape(str(folder))}[/]  {size / 1e6:,.1f} MB  {state}")
+    console.stderr.print(f'[dim]try it: glass-export run {escape(str(folder))} "Who are you?"')

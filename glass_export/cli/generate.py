@@ -1,0 +1,216 @@
+"""``run`` and ``compare``: generate text from an artifact."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.table import Table
+
+from glass_export import console
+
+if TYPE_CHECKING:
+    from glass_export.runtime import Generation, Session
+
+Directory = Annotated[Path, typer.Argument(help="Artifact directory.")]
+Messages = list[dict[str, str]]
+
+NEURONS, SAMPLING = "Choice of neurons (default: the artifact's)", "Sampling (default: greedy)"
+
+
+def run(
+    directory: Directory,
+    prompt: Annotated[str | None, typer.Argument(help="Without one: an interactive chat.")] = None,
+    density: Annotated[
+        float | None,
+        typer.Option(help="Share of FFN neurons kept; 1.0 is dense.", rich_help_panel=NEURONS),
+    ] = None,
+    fusion: Annotated[
+        Literal["borda", "shrinkage", "local", "global"] | None,
+        typer.Option(help="How prompt and prior are combined.", rich_help_panel=NEURONS),
+    ] = None,
+    local: Annotated[
+        Literal["A", "griffin", "squared"] | None,
+        typer.Option(help="Score of the prompt's neurons.", rich_help_panel=NEURONS),
+    ] = None,
+    prior: Annotated[
+        Literal["A", "I", "G", "F"] | None,
+        typer.Option(help="Statistic of the global prior.", rich_help_panel=NEURONS),
+    ] = None,
+    lam: Annotated[
+        float | None,
+        typer.Option(help="Weight of the prior in borda, 0 to 1.", rich_help_panel=NEURONS),
+    ] = None,
+    tau: Annotated[
+        float | None,
+        typer.Option(help="Weight of the prior in shrinkage, tokens.", rich_help_panel=NEURONS),
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest answer, in tokens.")] = 256,
+    temperature: Annotated[
+        float, typer.Option(help="0 is greedy.", rich_help_panel=SAMPLING)
+    ] = 0.0,
+    top_k: Annotated[int, typer.Option(help="0 is off.", rich_help_panel=SAMPLING)] = 0,
+    top_p: Annotated[float, typer.Option(help="1 is off.", rich_help_panel=SAMPLING)] = 1.0,
+    min_p: Annotated[float, typer.Option(help="0 is off.", rich_help_panel=SAMPLING)] = 0.0,
+    repetition_penalty: Annotated[
+        float, typer.Option(help="1 is off.", rich_help_panel=SAMPLING)
+    ] = 1.0,
+    seed: Annotated[
+        int | None, typer.Option(help="Repeats the same samples.", rich_help_panel=SAMPLING)
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    system: Annotated[str | None, typer.Option(help="System message of the chat.")] = None,
+    raw: Annotated[bool, typer.Option("--raw", help="Continue PROMPT; no chat template.")] = False,
+    stats: Annotated[bool, typer.Option("--stats", help="Show times and speeds.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Generate text, or chat when no PROMPT is given (/reset starts anew, /exit ends)."""
+    from glass_export.runtime import SamplingParams, Session
+
+    settings: dict[str, Any] = {
+        "max_new_tokens": max_new_tokens,
+        "density": density,
+        "fusion": fusion,
+        "local": local,
+        "prior": prior,
+        "lam": lam,
+        "tau": tau,
+        "sampling": SamplingParams(
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            min_p=min_p,
+            repetition_penalty=repetition_penalty,
+            seed=seed,
+        ),
+    }
+    with Session.open(directory, threads=threads) as session:
+        talk = _Talk(session, settings, system=system, raw=raw, stats=stats, as_json=as_json)
+        if prompt is not None:
+            talk.answer(prompt)
+        else:
+            talk.chat()
+
+
+def compare(
+    directory: Directory,
+    prompt: Annotated[str, typer.Argument(help="Question or text.")],
+    density: Annotated[
+        float | None, typer.Option(help="Density of the sparse answer (default: the artifact's).")
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(help="Longest answer, in tokens.")] = 96,
+    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+) -> None:
+    """Answer PROMPT dense and sparse, and show the speed of both."""
+    from glass_export.runtime import Session
+
+    with Session.open(directory, threads=threads) as session:
+        chosen = session.defaults.density if density is None else density
+        question = _question(session, prompt)
+        session.generate(question, max_new_tokens=4, density=chosen)  # warm up
+        answers = {
+            value: session.generate(question, max_new_tokens=max_new_tokens, density=value)
+            for value in dict.fromkeys((1.0, chosen))
+        }
+    if as_json:
+        typer.echo(json.dumps([_plain(answer) for answer in answers.values()]))
+    else:
+        _show_comparison(answers)
+
+
+class _Talk:
+    """Prompts and answers of one session, shown as the options ask."""
+
+    def __init__(
+        self,
+        session: Session,
+        settings: dict[str, Any],
+        *,
+        system: str | None,
+        raw: bool,
+        stats: bool,
+        as_json: bool,
+    ) -> None:
+        self._session, self._settings = session, settings
+        self._templated = not raw and session.text.template is not None
+        if system and not self._templated:
+            reason = "--raw is given" if raw else "this artifact has no chat template"
+            raise typer.BadParameter(f"--system needs a chat template; {reason}")
+        self._opening: Messages = [{"role": "system", "content": system}] if system else []
+        self._messages = list(self._opening)
+        self._stats, self._as_json = stats, as_json
+
+    def answer(self, prompt: str) -> None:
+        """Generate one answer and show it."""
+        request = [*self._messages, {"role": "user", "content": prompt}]
+        result = self._session.generate(
+            request if self._templated else prompt,
+            stream=None if self._as_json else _write,
+            **self._settings,
+        )
+        self._messages = [*request, {"role": "assistant", "content": result.text}]
+        typer.echo(json.dumps(_plain(result)) if self._as_json else "")
+        if self._stats and not self._as_json:
+            console.stderr.print(_stats_table({"": result}))
+
+    def chat(self) -> None:
+        """Answer what the user types until /exit or the end of the input."""
+        from glass_export.errors import GenerationError
+
+        while True:
+            try:
+                typed = console.stderr.input("[bold green]> ").strip()
+            except EOFError:
+                return
+            if typed == "/exit":
+                return
+            if typed == "/reset":
+                self._messages = list(self._opening)
+            elif typed:
+                try:
+                    self.answer(typed)
+                except GenerationError as problem:
+                    console.error(str(problem))
+                except KeyboardInterrupt:  # ends the answer; at the prompt it ends the chat
+                    typer.echo("")
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def _question(session: Session, prompt: str) -> str | Messages:
+    templated = session.text.template is not None
+    return [{"role": "user", "content": prompt}] if templated else prompt
+
+
+def _plain(result: Generation) -> dict[str, Any]:
+    return dataclasses.asdict(result)
+
+
+def _show_comparison(answers: dict[float, Generation]) -> None:
+    for density, answer in answers.items():
+        label = "dense" if density == 1.0 else f"density {density:g}"
+        console.stdout.print(f"[bold]--- {label}")
+        typer.echo(answer.text.strip() + "\n")
+    named = {f"density {density:g}": answer for density, answer in answers.items()}
+    console.stdout.print(_stats_table(named))
+    dense, *sparse = (answer.stats.decode_tps for answer in answers.values())
+    if sparse and dense:
+        console.stdout.print(f"decode is {sparse[0] / dense:.2f}x as fast as dense")
+
+
+def _stats_table(answers: dict[str, Generation]) -> Table:
+    names = [field.name for field in dataclasses.fields(next(iter(answers.values())).stats)]
+    table = Table("", *answers, box=None, pad_edge=False)
+    for name in names:
+        values = [getattr(answer.stats, name) for answer in answers.values()]
+        shown = [f"{v:,.2f}" if isinstance(v, float) else str(v) for v in values]
+        table.add_row(name.replace("_", " "), *shown)
+    return table

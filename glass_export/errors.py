@@ -1,0 +1,50 @@
+"""The closed set of errors this package raises on purpose.
+
+Every message says what failed, what was got, what was expected and what to do.
+"""
+
+from __future__ import annotations
+
+
+class GlassError(Exception):
+    """Base of all errors of this package. ``exit_code`` is what the command line returns."""
+
+    exit_code = 1
+
+
+class RecipeError(GlassError):
+    """A recipe, an option or an argument is not usable."""
+
+    exit_code = 2
+
+
+class UnsupportedModelError(GlassError):
+    """The model is unknown, or its family or one of its features is not supported."""
+
+    exit_code = 2
+
+
+class SourceError(GlassError):
+    """No source of the model could be reached, or what came from it is damaged."""
+
+
+class CalibrationError(GlassError):
+    """The global prior could not be computed from the calibration text."""
+
+
+class LoweringError(GlassError):
+    """A traced graph could not be turned into the target's form."""
+
+
+class ArtifactError(GlassError):
+    """An artifact is missing, damaged, altered, or of another schema."""
+
+
+class VerificationError(GlassError):
+    """An artifact does not compute what the eager model computes."""
+
+
+class GenerationError(GlassError):
+    """A generation request is not usable: prompt, density, indices or sampling settings."""
+
+    exit_code = 2

@@ -1,0 +1,56 @@
+"""What families with a gated FFN (gate, up, down) have in common."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from glass_export.errors import UnsupportedModelError
+from glass_export.spec import Activation, FfnSite
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedModel
+
+HF_ACTIVATIONS: dict[str, Activation] = {
+    "silu": "silu",
+    "swish": "silu",
+    "gelu": "gelu",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_new": "gelu_tanh",
+    "relu": "relu",
+}
+
+
+def find_gated_ffns(model: PreTrainedModel) -> list[FfnSite]:
+    """The FFN of every decoder layer of a model whose layers have an ``mlp`` with three linears.
+
+    Raises:
+        UnsupportedModelError: an FFN has biases, or its activation is not known.
+    """
+    config = model.config
+    name = getattr(config, "hidden_activation", None) or config.hidden_act
+    if name not in HF_ACTIVATIONS:
+        raise UnsupportedModelError(
+            f"FFN activation {name!r} of {config.model_type} is not supported; "
+            f"expected one of {', '.join(sorted(HF_ACTIVATIONS))}"
+        )
+    return [
+        _site(index, layer.mlp, HF_ACTIVATIONS[name])
+        for index, layer in enumerate(model.model.layers)
+    ]
+
+
+def _site(index: int, mlp: nn.Module, activation: Activation) -> FfnSite:
+    linears = [getattr(mlp, name) for name in ("gate_proj", "up_proj", "down_proj")]
+    if any(linear.bias is not None for linear in linears):
+        raise UnsupportedModelError(
+            f"layer {index}: the FFN has biases, expected bias-free gate, up and down projections"
+        )
+    d_ff, d_model = linears[0].weight.shape
+    return FfnSite(
+        layer=index,
+        path=f"model.layers.{index}.mlp",
+        d_model=d_model,
+        d_ff=d_ff,
+        activation=activation,
+    )

@@ -1,0 +1,129 @@
+"""The manifest ``glass.json``: what an artifact holds, how it was made and how it was checked."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from glass_export.errors import ArtifactError
+from glass_export.recipe import SelectionRecipe
+from glass_export.schema import from_data, to_data
+from glass_export.spec import Activation, GraphSignature, ModelDims, Statistic
+
+SCHEMA_VERSION = 1
+MANIFEST_NAME = "glass.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileEntry:
+    """A file of the artifact; ``path`` is relative, with forward slashes."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceInfo:
+    """Where the weights came from: kind of the source, what it names, and a hash of the weights."""
+
+    kind: str
+    reference: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelInfo:
+    """The model, as far as a runtime has to know it."""
+
+    name: str
+    family: str
+    source: SourceInfo
+    dims: ModelDims
+    activation: Activation
+    max_length: int
+    bos_token_id: int | None
+    eos_token_ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PriorInfo:
+    """How the global prior was measured."""
+
+    statistics: tuple[Statistic, ...]
+    tokens: int
+    seed: int
+    temperature: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TensorEntry:
+    """Where a weight lies in the weights file: byte offset and length."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetInfo:
+    """The compiled part: runtime, number format, files and their signatures."""
+
+    name: str
+    dtype: str
+    prefill_chunk: int
+    graphs: dict[str, str]
+    signatures: dict[str, GraphSignature]
+    weights: str | None
+    tensors: tuple[TensorEntry, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """Content of glass.json."""
+
+    schema_version: int
+    model: ModelInfo
+    target: TargetInfo
+    selection: SelectionRecipe
+    prior: PriorInfo
+    recipe: dict[str, Any]
+    recipe_digest: str
+    tools: dict[str, str]
+    verification: dict[str, Any] | None
+    files: tuple[FileEntry, ...]
+
+    def to_json(self) -> str:
+        """The manifest as indented JSON with a final newline."""
+        return json.dumps(to_data(self), indent=1, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> Manifest:
+        """Parse glass.json.
+
+        Raises:
+            ArtifactError: not JSON, of a newer schema, or not a manifest.
+        """
+        try:
+            data = json.loads(text)
+        except (ValueError, RecursionError) as problem:
+            raise ArtifactError(f"{MANIFEST_NAME}: not valid JSON: {problem}") from problem
+        version = data.get("schema_version") if isinstance(data, dict) else None
+        if type(version) is not int:
+            raise ArtifactError(
+                f"{MANIFEST_NAME}: no schema_version; this is not a glass-export artifact"
+            )
+        if version != SCHEMA_VERSION:
+            raise ArtifactError(
+                f"{MANIFEST_NAME}: schema_version is {version}, this program reads "
+                f"{SCHEMA_VERSION}; "
+                + (
+                    "update glass-export"
+                    if version > SCHEMA_VERSION
+                    else "export the model again with this version"
+                )
+            )
+        return from_data(cls, data, error=ArtifactError, where=MANIFEST_NAME)

@@ -1,0 +1,22 @@
+"""Semantic operators: the level at which models are traced.
+
+Each module defines one operator of the ``glass`` namespace: its torch definition (the oracle) and
+its shape rule. Targets map these operators to their own; nothing here knows a target.
+"""
+
+from __future__ import annotations
+
+from glass_export.ops.attention import attention, rotary_attention
+from glass_export.ops.ffn import scoring_ffn, sparse_ffn
+from glass_export.ops.rms_norm import add_rms_norm, rms_norm
+from glass_export.ops.rope import rope
+
+__all__ = [
+    "add_rms_norm",
+    "attention",
+    "rms_norm",
+    "rope",
+    "rotary_attention",
+    "scoring_ffn",
+    "sparse_ffn",
+]

@@ -1,0 +1,110 @@
+"""Put everything around the graphs into the artifact directory."""
+
+from __future__ import annotations
+
+import json
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from glass_export.artifact import PRIOR_NAME
+from glass_export.errors import RecipeError
+from glass_export.load import LoadedModel
+from glass_export.manifest import SCHEMA_VERSION, Manifest, ModelInfo, PriorInfo, TargetInfo
+from glass_export.prior import Prior
+from glass_export.recipe import Recipe
+from glass_export.schema import to_data
+from glass_export.spec import FfnSite, ModelDims
+
+_TOKENIZER_FILES = {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
+_DOCUMENT_ENDS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>")
+_TOOLS = ("glass-export", "torch", "transformers", "onnx-ir", "onnxruntime", "numpy")
+
+
+def model_dims(loaded: LoadedModel, sites: list[FfnSite]) -> ModelDims:
+    """Sizes of a model, from its configuration and its FFN sites."""
+    config = loaded.model.config
+    heads = config.num_attention_heads
+    return ModelDims(
+        layers=len(sites),
+        d_model=sites[0].d_model,
+        d_ff=sites[0].d_ff,
+        heads=heads,
+        kv_heads=getattr(config, "num_key_value_heads", None) or heads,
+        head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
+        vocab_size=loaded.model.get_output_embeddings().weight.shape[0],
+    )
+
+
+def check_context(recipe: Recipe, model: PreTrainedModel) -> None:
+    """Raise RecipeError when the recipe asks for a longer context than the model was made for."""
+    most = getattr(model.config, "max_position_embeddings", None)
+    if most and recipe.export.max_length > most:
+        raise RecipeError(
+            f"export.max_length: got {recipe.export.max_length}, expected at most {most}, the "
+            f"context of {recipe.model.name}"
+        )
+
+
+def expected_bytes(model: PreTrainedModel, sites: list[FfnSite]) -> int:
+    """Estimated size of the artifact: float32 weights, four statistics and verification data."""
+    parameters = sum(p.numel() for p in model.parameters())
+    vocabulary = model.get_output_embeddings().weight.shape[0]
+    scores = sum(site.d_ff for site in sites)
+    return 4 * parameters + 4 * (4 + 8) * scores + 4 * 12 * vocabulary + (16 << 20)
+
+
+def null_prompt(loaded: LoadedModel) -> dict[str, Any]:
+    """Where text written from nothing starts, and where it stops: at a document's end, not a turn's."""
+    ids = map(loaded.tokenizer.convert_tokens_to_ids, _DOCUMENT_ENDS)
+    known = (i for i in ids if isinstance(i, int) and i != loaded.tokenizer.unk_token_id)
+    end = next(known, loaded.eos_token_ids[-1])
+    start = loaded.bos_token_id if loaded.bos_token_id is not None else end
+    return {"bos_token_id": start, "stop_ids": (end,)}
+
+
+def write_tokenizer(loaded: LoadedModel, folder: Path) -> None:
+    """tokenizer.json, its configuration, the chat template and generation_config.json."""
+    loaded.tokenizer.save_pretrained(folder)
+    for path in folder.iterdir():
+        if path.suffix in (".json", ".jinja", ".model") and path.name not in _TOKENIZER_FILES:
+            path.unlink()
+    generation = {
+        "bos_token_id": loaded.bos_token_id,
+        "eos_token_id": list(loaded.eos_token_ids),
+    }
+    (folder / "generation_config.json").write_text(json.dumps(generation, indent=1) + "\n")
+
+
+def make_manifest(
+    recipe: Recipe, loaded: LoadedModel, sites: list[FfnSite], prior: Prior, target: TargetInfo
+) -> Manifest:
+    """The manifest without its file list and verification report."""
+    return Manifest(
+        schema_version=SCHEMA_VERSION,
+        model=ModelInfo(
+            name=recipe.model.name,
+            family=loaded.model.config.model_type,
+            source=loaded.source,
+            dims=model_dims(loaded, sites),
+            activation=sites[0].activation,
+            max_length=recipe.export.max_length,
+            bos_token_id=loaded.bos_token_id,
+            eos_token_ids=loaded.eos_token_ids,
+        ),
+        target=target,
+        selection=recipe.selection,
+        prior=PriorInfo(
+            statistics=tuple(prior.statistics),
+            tokens=prior.tokens,
+            seed=recipe.calibration.seed,
+            temperature=recipe.calibration.temperature,
+        ),
+        recipe=to_data(recipe),
+        recipe_digest=recipe.digest(),
+        tools={name: metadata.version(name) for name in _TOOLS},
+        verification=None,
+        files=(),
+    )

@@ -1,0 +1,33 @@
+"""Remove operators that return their input unchanged."""
+
+from __future__ import annotations
+
+import torch
+from torch import fx
+
+from glass_export.graph import CapturedGraph
+from glass_export.passes.base import Pass, PassResult
+
+_ALWAYS = {
+    torch.ops.aten.alias.default,
+    torch.ops.aten.clone.default,
+    torch.ops.aten.contiguous.default,
+    torch.ops.aten.detach.default,
+    torch.ops.aten.dropout.default,
+}
+_CASTS = {torch.ops.aten.to.dtype, torch.ops.aten._to_copy.default}
+
+
+class DropIdentities(Pass):
+    """alias, clone, contiguous, detach, inference dropout, and casts to the type a value has."""
+
+    def call(self, graph: CapturedGraph) -> PassResult:
+        """Replace each by its input."""
+        modified = False
+        for node in graph.nodes(*_ALWAYS, *_CASTS):
+            source = node.args[0]
+            assert isinstance(source, fx.Node)
+            if node.target in _ALWAYS or node.meta["val"].dtype == source.meta["val"].dtype:
+                node.replace_all_uses_with(source)
+                modified = True
+        return PassResult(graph, modified)

@@ -1,0 +1,233 @@
+"""ONNX Runtime behind the Backend protocol: any stock build on a CPU.
+
+Weights are mapped from the artifact's weights file once and shared by all sessions; the key/value
+cache is one buffer per layer, written in place.
+
+Legend: T tokens of a call, N wanted logit rows, L layers, D model width, F FFN width, K kept
+neurons, G key/value heads, C cache length, E head width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from glass_export.artifact import Artifact
+from glass_export.errors import ArtifactError, GenerationError
+from glass_export.runtime.base import (
+    FloatArray,
+    IndexArray,
+    LocalStatistics,
+    PrefillResult,
+    TokenArray,
+)
+
+MINIMUM_VERSION = (1, 22)
+
+
+class OnnxRuntimeBackend:
+    """Runs ``prefill.onnx`` and ``decode.onnx``; see runtime.base.Backend."""
+
+    def __init__(
+        self, artifact: Artifact, *, threads: int | None = None, max_length: int | None = None
+    ) -> None:
+        """Map the weights and load the graphs.
+
+        Args:
+            artifact: An artifact of the target ``onnx``.
+            threads: Threads of one operator; None: all processors this process may use.
+            max_length: Context length in tokens, at most the artifact's; None: the artifact's.
+
+        Raises:
+            ArtifactError: ONNX Runtime is too old or refuses a graph.
+            GenerationError: max_length or threads is out of range.
+        """
+        _check_version()
+        manifest = artifact.manifest
+        self.dims = manifest.model.dims
+        self.prefill_chunk = manifest.target.prefill_chunk
+        self.max_length = _checked_length(max_length, manifest.model.max_length)
+        self._weights = _map_weights(artifact)
+        options = _options(threads, self._weights)
+        self._prefill = _load(artifact, "prefill", options)
+        self._pack = _load(artifact, "pack", options)
+        self._decode = _load(artifact, "decode", options)
+        self._bind_prefill()
+        self._bind_decode()
+        self._bind_caches()
+        self._kept = 0
+        self.select(None)
+
+    def prefill(
+        self,
+        tokens: TokenArray,
+        position: int,
+        score_weights: FloatArray,
+        logit_rows: TokenArray,
+    ) -> PrefillResult:
+        """See Backend.prefill. Shape: logits [N,V]."""
+        self._position[0] = position
+        logits = np.empty((1, len(logit_rows), self.dims.vocab_size), np.float32)
+        binding = self._prefill_binding
+        for name, array in (
+            ("input_ids", np.asarray(tokens, np.int64)[None]),
+            ("score_weights", np.asarray(score_weights, np.float32)),
+            ("logit_rows", np.asarray(logit_rows, np.int64)),
+        ):
+            binding.bind_ortvalue_input(name, _value(array))
+        binding.bind_ortvalue_output("logits", _value(logits))
+        self._prefill.run_with_iobinding(binding)
+        statistics = LocalStatistics(
+            self._abs_sum.copy(), self._sq_sum.copy(), float(np.sum(score_weights))
+        )
+        return PrefillResult(logits[0], statistics)
+
+    def select(self, indices: IndexArray | None) -> None:
+        """See Backend.select. Dense decoding reads the mapped weights in place, without packing."""
+        if indices is None:
+            self._bind_rows(self._dense_rows())
+            self._kept = self.dims.d_ff
+            return
+        if indices.shape[1] != self._kept or self._rows is None:
+            self._rows = self._allocate_rows(indices.shape[1])
+        self._bind_rows(self._rows)
+        self._kept = indices.shape[1]
+        binding = self._pack.io_binding()
+        binding.bind_ortvalue_input("ffn_idx", _value(np.ascontiguousarray(indices, np.int32)))
+        for name, rows in self._rows.items():
+            binding.bind_ortvalue_output(name, rows)
+        self._pack.run_with_iobinding(binding)
+
+    def decode(self, token: int, position: int) -> FloatArray:
+        """See Backend.decode. Shape: logits [V]."""
+        self._token[0, 0], self._position[0] = token, position
+        self._decode.run_with_iobinding(self._decode_binding)
+        return self._logits[0, 0]
+
+    def close(self) -> None:
+        """Drop the sessions and their buffers; the mapping goes with the last view of it."""
+        for name in ("_prefill", "_pack", "_decode", "_prefill_binding", "_decode_binding"):
+            self.__dict__.pop(name, None)
+        self._rows = None
+        self._weights = {}
+        self._caches: list[tuple[str, ort.OrtValue]] = []
+
+    def _bind_prefill(self) -> None:
+        shape = (self.dims.layers, self.dims.d_ff)
+        self._abs_sum, self._sq_sum = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        self._position = np.zeros(1, np.int64)
+        self._prefill_binding = self._prefill.io_binding()
+        self._prefill_binding.bind_ortvalue_input("position", _value(self._position))
+        self._prefill_binding.bind_ortvalue_output("abs_sum", _value(self._abs_sum))
+        self._prefill_binding.bind_ortvalue_output("sq_sum", _value(self._sq_sum))
+
+    def _bind_decode(self) -> None:
+        self._token = np.zeros((1, 1), np.int64)
+        self._logits = np.empty((1, 1, self.dims.vocab_size), np.float32)
+        self._rows: dict[str, ort.OrtValue] | None = None
+        self._decode_binding = self._decode.io_binding()
+        self._decode_binding.bind_ortvalue_input("input_ids", _value(self._token))
+        self._decode_binding.bind_ortvalue_input("position", _value(self._position))
+        self._decode_binding.bind_ortvalue_output("logits", _value(self._logits))
+
+    def _bind_caches(self) -> None:
+        dims = self.dims
+        shape = (1, dims.kv_heads, self.max_length, dims.head_dim)
+        for layer in range(dims.layers):
+            for kind in ("key", "value"):
+                cache = _value(np.zeros(shape, np.float32))
+                for binding in (self._prefill_binding, self._decode_binding):
+                    binding.bind_ortvalue_input(f"past_{kind}.{layer}", cache)
+                    binding.bind_ortvalue_output(f"present_{kind}.{layer}", cache)
+
+    def _dense_rows(self) -> dict[str, ort.OrtValue]:
+        return {
+            f"{part}.{layer}": self._weights[f"ffn.{layer}.{part}"]
+            for layer in range(self.dims.layers)
+            for part in ("gate_up", "down")
+        }
+
+    def _allocate_rows(self, kept: int) -> dict[str, ort.OrtValue]:
+        self._rows = None
+        shapes = {"gate_up": (2, kept, self.dims.d_model), "down": (kept, self.dims.d_model)}
+        return {
+            f"{part}.{layer}": _value(np.empty(shape, np.float32))
+            for layer in range(self.dims.layers)
+            for part, shape in shapes.items()
+        }
+
+    def _bind_rows(self, rows: dict[str, ort.OrtValue]) -> None:
+        for name, value in rows.items():
+            self._decode_binding.bind_ortvalue_input(name, value)
+
+
+def _value(array: NDArray[np.generic]) -> ort.OrtValue:
+    """An OrtValue over the array's own memory, which it keeps alive."""
+    return ort.OrtValue.ortvalue_from_numpy(array)
+
+
+def _check_version() -> None:
+    version = tuple(int(part) for part in ort.__version__.split(".")[:2])
+    if version < MINIMUM_VERSION:
+        wanted = ".".join(map(str, MINIMUM_VERSION))
+        raise ArtifactError(
+            f"ONNX Runtime {ort.__version__} is too old, expected {wanted} or newer; "
+            f"pip install 'onnxruntime>={wanted}'"
+        )
+
+
+def _checked_length(wanted: int | None, most: int) -> int:
+    if wanted is None:
+        return most
+    if not 1 <= wanted <= most:
+        raise GenerationError(
+            f"max_length: got {wanted}, expected 1 to {most}, the context this artifact was "
+            "exported with; export with a larger export.max_length for more"
+        )
+    return wanted
+
+
+def _map_weights(artifact: Artifact) -> dict[str, ort.OrtValue]:
+    target = artifact.manifest.target
+    if target.weights is None:
+        raise ArtifactError(f"{artifact.path}: the manifest names no weights file")
+    with Path(artifact.file(target.weights)).open("rb") as file:
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return {
+        entry.name: _value(
+            np.frombuffer(
+                mapped, entry.dtype, count=int(np.prod(entry.shape)), offset=entry.offset
+            ).reshape(entry.shape)
+        )
+        for entry in target.tensors
+    }
+
+
+def _options(threads: int | None, weights: dict[str, ort.OrtValue]) -> ort.SessionOptions:
+    if threads is not None and threads < 1:
+        raise GenerationError(f"threads: got {threads}, expected at least 1")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+    options.log_severity_level = 3
+    # A packed private copy per session would more than double the memory.
+    options.add_session_config_entry("session.disable_prepacking", "1")
+    # Idle threads of one session must not take processors from the others.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    for name, value in weights.items():
+        options.add_initializer(name, value)
+    return options
+
+
+def _load(artifact: Artifact, role: str, options: ort.SessionOptions) -> ort.InferenceSession:
+    path = artifact.graph(role)
+    try:
+        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as problem:
+        raise ArtifactError(
+            f"{path}: ONNX Runtime {ort.__version__} cannot load this graph: {problem}"
+        ) from problem

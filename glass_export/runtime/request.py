@@ -1,0 +1,147 @@
+"""Checks of what a caller asks for: every function returns a clean value or raises.
+
+Legend: L layers, F FFN width, K kept neurons, S prompt tokens.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal, TypedDict, Unpack, get_args
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from glass_export.errors import GenerationError
+from glass_export.recipe import Fusion, LocalForm, SelectionRecipe
+from glass_export.runtime.base import FloatArray, IndexArray, TokenArray
+from glass_export.schema import suggest
+from glass_export.spec import STATISTICS, ModelDims, Statistic, kept_neurons
+
+LocalTokens = Literal["user", "all"]
+
+
+class SelectionArgs(TypedDict, total=False):
+    """How neurons are chosen; see :class:`SelectionRecipe`. None means the default."""
+
+    density: float | None
+    fusion: Fusion | None
+    local: LocalForm | None
+    prior: Statistic | None
+    lam: float | None
+    tau: float | None
+
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "fusion": get_args(Fusion),
+    "local": get_args(LocalForm),
+    "prior": STATISTICS,
+}
+
+
+def checked_selection(
+    defaults: SelectionRecipe, **wanted: Unpack[SelectionArgs]
+) -> SelectionRecipe:
+    """The artifact's defaults with what the caller wants instead; None means the default.
+
+    Raises:
+        GenerationError: density, lam or tau out of range; fusion, local or prior unknown.
+        TypeError: a name that is none of these.
+    """
+    given: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
+    for name, known in _CHOICES.items():
+        if name in given and given[name] not in known:
+            near = suggest(str(given[name]), list(known))
+            raise GenerationError(f"{name}: got {given[name]!r}; {near}")
+    for name, most in (("lam", 1.0), ("tau", math.inf)):
+        value = given.get(name, 0.0)
+        if not (_is_number(value) and 0 <= value <= most and math.isfinite(value)):
+            limit = "a number from 0 to 1" if name == "lam" else "a number of tokens, 0 or more"
+            raise GenerationError(f"{name}: got {value!r}, expected {limit}")
+    if "density" in given:
+        kept_neurons(given["density"], 1)
+    return replace(defaults, **given)
+
+
+def checked_prompt(
+    token_ids: ArrayLike, mask: ArrayLike | None, dims: ModelDims, max_length: int
+) -> tuple[TokenArray, FloatArray]:
+    """Token ids and score weights of a prompt; without a mask all tokens count.
+
+    Shape: [S], [S].
+
+    Raises:
+        GenerationError: empty or too long, an id outside the vocabulary, a mask that does not fit.
+    """
+    tokens = np.asarray(token_ids)
+    if tokens.size == 0:
+        raise GenerationError("prompt: got no tokens, expected at least one")
+    if tokens.ndim != 1 or tokens.dtype.kind not in "iu":
+        raise GenerationError(
+            f"prompt: got {tokens.dtype} of shape {list(tokens.shape)}, "
+            "expected a list of token ids"
+        )
+    if tokens.size > max_length:
+        raise GenerationError(
+            f"prompt: got {tokens.size} tokens, the context holds {max_length}; shorten the "
+            "prompt, or export the model again with a larger export.max_length"
+        )
+    outside = (tokens < 0) | (tokens >= dims.vocab_size)
+    if outside.any():
+        raise GenerationError(
+            f"prompt: token id {tokens[outside][0]} is not in the vocabulary, "
+            f"expected 0 to {dims.vocab_size - 1}"
+        )
+    weights = np.ones(tokens.size, np.float32) if mask is None else np.asarray(mask, np.float32)
+    if weights.shape != tokens.shape or not np.isfinite(weights).all() or (weights < 0).any():
+        raise GenerationError(
+            f"mask: got shape {list(weights.shape)}, expected one weight of 0 or more for each of "
+            f"the {tokens.size} tokens"
+        )
+    return tokens.astype(np.int64), np.ascontiguousarray(weights)
+
+
+def checked_neurons(indices: ArrayLike, dims: ModelDims) -> IndexArray:
+    """Neuron indices as int32 [L,K].
+
+    Raises:
+        GenerationError: not whole numbers [L,K] with 1 <= K <= F, in 0..F-1, each row ascending
+            without repetition.
+    """
+    array = np.asarray(indices)
+    fits = array.ndim == 2 and array.shape[0] == dims.layers and 1 <= array.shape[1] <= dims.d_ff
+    if not fits or array.dtype.kind not in "iu":
+        raise GenerationError(
+            f"neurons: got {array.dtype} of shape {list(array.shape)}, expected whole numbers of "
+            f"shape [{dims.layers}, K] with K from 1 to {dims.d_ff}"
+        )
+    if array.min() < 0 or array.max() >= dims.d_ff:
+        raise GenerationError(
+            f"neurons: got indices from {array.min()} to {array.max()}, "
+            f"expected 0 to {dims.d_ff - 1}"
+        )
+    if not (array[:, 1:] > array[:, :-1]).all():
+        raise GenerationError(
+            "neurons: a row is not ascending or repeats an index; sort each row and make it unique"
+        )
+    return np.ascontiguousarray(array, np.int32)
+
+
+def checked_stop(stop: str | Sequence[str]) -> tuple[str, ...]:
+    """Stop strings as a tuple. Raises GenerationError when one is empty or not a string."""
+    strings = (stop,) if isinstance(stop, str) else tuple(stop)
+    if not all(isinstance(item, str) and item for item in strings):
+        raise GenerationError(f"stop: got {stop!r}, expected strings that are not empty")
+    return strings
+
+
+def checked_count(name: str, value: int) -> int:
+    """A whole number of at least 1. Raises GenerationError otherwise."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise GenerationError(f"{name}: got {value!r}, expected a whole number of at least 1")
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

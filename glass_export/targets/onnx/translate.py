@@ -1,0 +1,279 @@
+"""Semantic and ATen operators in terms of ONNX and ONNX Runtime's contrib operators.
+
+Every translator takes the translation and an fx node, and returns the node's ONNX value, or a list
+of values where the node has several outputs.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from torch import fx
+
+from glass_export.errors import LoweringError
+from glass_export.graph import CapturedGraph, Weight, shape_of
+from glass_export.spec import FfnSite
+from glass_export.targets.onnx.builder import GraphBuilder
+
+MICROSOFT = "com.microsoft"
+Values = ir.Value | list[ir.Value]
+
+
+class Translation:
+    """One graph on its way to ONNX: what each fx node became."""
+
+    def __init__(
+        self, source: CapturedGraph, builder: GraphBuilder, sites: tuple[FfnSite, ...]
+    ) -> None:
+        self.source, self.builder, self.sites = source, builder, sites
+        self.values: dict[fx.Node, Values] = {}
+        self.memo: dict[str, ir.Value] = {}
+
+    def run(self) -> None:
+        """Translate every call of the graph, in order."""
+        for node in self.source.nodes():
+            translator = TRANSLATORS.get(node.target)
+            if translator is None:
+                raise LoweringError(
+                    f"{self.source.name}: operator {node.target} has no ONNX translation; "
+                    f"known: {', '.join(sorted(map(str, TRANSLATORS)))}"
+                )
+            self.values[node] = translator(self, node)
+
+    def value(self, argument: object) -> ir.Value:
+        """The ONNX value of an fx argument; weights become initializers on first use."""
+        if not isinstance(argument, fx.Node):
+            raise LoweringError(f"{self.source.name}: expected a tensor argument, got {argument!r}")
+        if argument not in self.values:
+            self.values[argument] = self.builder.weight(self.source.weight(argument))
+        value = self.values[argument]
+        if isinstance(value, list):
+            raise LoweringError(f"{argument.name}: a single output is needed here")
+        return value
+
+    def ints(self, *numbers: int) -> ir.Value:
+        """An int64 vector constant."""
+        name = "ints" + "".join(f"_{n}" for n in numbers)
+        return self.builder.constant(name, np.array(numbers, np.int64))
+
+    def site(self, gate: object) -> FfnSite:
+        """The FFN whose gate weight this is."""
+        if isinstance(gate, fx.Node):
+            name = self.source.weight(gate).name
+            for site in self.sites:
+                if name == f"{site.path}.{site.gate}.weight":
+                    return site
+        raise LoweringError(f"{self.source.name}: {gate} is not the gate weight of any FFN site")
+
+
+def _embedding(t: Translation, node: fx.Node) -> Values:
+    return t.builder.op("Gather", t.value(node.args[0]), t.value(node.args[1]), axis=0)
+
+
+def _linear(t: Translation, node: fx.Node) -> Values:
+    x, weight = t.value(node.args[0]), t.value(node.args[1])
+    out = t.builder.op("FusedMatMul", x, weight, domain=MICROSOFT, transB=1)
+    if len(node.args) > 2 and node.args[2] is not None:
+        out = t.builder.op("Add", out, t.value(node.args[2]))
+    return out
+
+
+def _binary(kind: str) -> Callable[[Translation, fx.Node], Values]:
+    def translate(t: Translation, node: fx.Node) -> Values:
+        sides = [
+            t.value(x)
+            if isinstance(x, fx.Node)
+            else t.builder.constant(f"scalar_{x}", np.array(x, np.float32))
+            for x in node.args[:2]
+        ]
+        return t.builder.op(kind, *sides)
+
+    return translate
+
+
+def _unary(kind: str) -> Callable[[Translation, fx.Node], Values]:
+    return lambda t, node: t.builder.op(kind, t.value(node.args[0]))
+
+
+def _rms_norm(t: Translation, node: fx.Node) -> Values:
+    x, weight, eps = node.args
+    return t.builder.op(
+        "SimplifiedLayerNormalization", t.value(x), t.value(weight), axis=-1, epsilon=eps,
+        stash_type=1,
+    )
+
+
+def _add_rms_norm(t: Translation, node: fx.Node) -> Values:
+    x, skip, weight, eps = node.args
+    inputs = [t.value(x), t.value(skip), t.value(weight)]
+    outputs = t.builder.ops(
+        "SkipSimplifiedLayerNormalization", inputs, 4, domain=MICROSOFT, epsilon=eps
+    )
+    for unused in outputs[1:3]:
+        unused.name = ""
+    return [outputs[0], outputs[3]]
+
+
+def _lengths(t: Translation, position: object) -> tuple[ir.Value, ir.Value]:
+    """Contents of the cache after this call: as GroupQueryAttention wants it, total - 1 and total."""
+    if "total" not in t.memo:
+        b, ids = t.builder, t.builder.graph.inputs[0]
+        steps = b.op("Shape", ids, start=1, end=2)
+        total = b.op("Cast", b.op("Add", t.value(position), steps), to=ir.DataType.INT32)
+        one = b.constant("one_int32", np.array(1, np.int32))
+        t.memo["last"] = b.op("Sub", total, one)
+        t.memo["total"] = b.op("Squeeze", total, t.ints(0))
+    return t.memo["last"], t.memo["total"]
+
+
+def _rotary_attention(t: Translation, node: fx.Node) -> Values:
+    (*tensors, heads, scale, window, softcap) = node.args
+    query, key, value, key_cache, value_cache, position, cos, sin = tensors
+    assert isinstance(key_cache, fx.Node)
+    if (width := int(shape_of(key_cache)[3])) % 16:
+        raise LoweringError(
+            f"{node.name}: head width {width}, but ONNX Runtime's GroupQueryAttention rotates only "
+            "heads whose width is a multiple of 16"
+        )
+    optional = [t.value(x) if x is not None else None for x in (key, value)]
+    return t.builder.ops(
+        "GroupQueryAttention",
+        [
+            t.value(query), *optional, t.value(key_cache), t.value(value_cache),
+            *_lengths(t, position), t.value(cos), t.value(sin),
+        ],
+        3,
+        domain=MICROSOFT,
+        num_heads=heads,
+        kv_num_heads=int(shape_of(key_cache)[1]),
+        do_rotary=1,
+        scale=scale,
+        local_window_size=window or -1,
+        softcap=softcap,
+    )
+
+
+def _gated(t: Translation, x: ir.Value, gate_up: ir.Value, activation: str) -> ir.Value:
+    """act(x gate^T) * (x up^T) with both matrices stacked: [2,K,D]."""
+    b = t.builder
+    both = b.op("FusedMatMul", x, gate_up, domain=MICROSOFT, transB=1)
+    gate, up = b.ops("Split", [both], 2, axis=0, num_outputs=2)
+    return b.op("Mul", _activate(b, gate, activation), up)
+
+
+def _activate(b: GraphBuilder, x: ir.Value, activation: str) -> ir.Value:
+    if activation == "silu":
+        return b.op("QuickGelu", x, domain=MICROSOFT, alpha=1.0)
+    if activation == "gelu_tanh":
+        return b.op("FastGelu", x, domain=MICROSOFT)
+    if activation == "gelu":
+        return b.op("Gelu", x, approximate="none")
+    return b.op("Relu", x)
+
+
+def _scoring_ffn(t: Translation, node: fx.Node) -> Values:
+    """The dense FFN; u_t m_t comes from one norm whose scale is the mask, as m_t is 0 or 1."""
+    x, gate, *_, score_weights, activation = node.args
+    site, b = t.site(gate), t.builder
+    gate_up, down = ffn_weights(t.source, site)
+    hidden = _gated(t, t.value(x), b.weight(gate_up), str(activation))
+    out = b.op("MatMul", hidden, b.weight(down))
+    scale = _score_scale(t, score_weights, site.d_ff)
+    unit = b.op(
+        "SimplifiedLayerNormalization", hidden, scale, axis=-1, epsilon=1e-30, stash_type=1
+    )
+    axes = t.ints(0, 1)
+    return [
+        out,
+        b.op("ReduceL1", unit, axes, keepdims=0),
+        b.op("ReduceSumSquare", unit, axes, keepdims=0),
+    ]
+
+
+def _score_scale(t: Translation, score_weights: object, d_ff: int) -> ir.Value:
+    """m_t / sqrt(F) for every token and neuron [1,T,F]: an RMS norm is sqrt(F) times a unit vector."""
+    key = f"score_scale_{d_ff}"
+    if key not in t.memo:
+        b = t.builder
+        column = b.op("Reshape", t.value(score_weights), t.ints(1, -1, 1))
+        row = b.constant(key, np.full((1, 1, d_ff), d_ff**-0.5, np.float32))
+        t.memo[key] = b.op("Mul", column, row)
+    return t.memo[key]
+
+
+def ffn_weights(source: CapturedGraph, site: FfnSite) -> tuple[Weight, Weight]:
+    """The stored forms of one FFN: gate over up [2,F,D], and down neuron by neuron [F,D]."""
+    by_name = {w.name: w for w in source.weights.values()}
+    gate, up, down = (by_name[f"{site.path}.{n}.weight"] for n in (site.gate, site.up, site.down))
+    prefix = f"ffn.{site.layer}"
+    stacked = gate.derived(
+        f"{prefix}.gate_up", (2, *gate.shape), lambda tensor: torch.stack([tensor, up.load()])
+    )
+    return stacked, down.derived(f"{prefix}.down", down.shape[::-1], lambda tensor: tensor.T)
+
+
+def _sparse_ffn(t: Translation, node: fx.Node) -> Values:
+    """The portable form: rows packed beforehand come in as graph inputs."""
+    x, gate, *_, activation = node.args
+    layer = t.site(gate).layer
+    hidden = _gated(t, t.value(x), t.memo[f"gate_up.{layer}"], str(activation))
+    return t.builder.op("MatMul", hidden, t.memo[f"down.{layer}"])
+
+
+def _reshape(t: Translation, node: fx.Node) -> Values:
+    shape: list[int] = node.args[1]  # type: ignore[assignment]  # static by SimplifyReshapes
+    return t.builder.op("Reshape", t.value(node.args[0]), t.ints(*shape))
+
+
+def _split(t: Translation, node: fx.Node) -> Values:
+    x, sizes, axis = node.args
+    assert isinstance(sizes, list)
+    return t.builder.ops("Split", [t.value(x), t.ints(*sizes)], len(sizes), axis=axis)
+
+
+def _index(t: Translation, node: fx.Node) -> Values:
+    x, indices = node.args
+    assert isinstance(indices, list)
+    axes = [axis for axis, index in enumerate(indices) if index is not None]
+    if len(axes) != 1:
+        raise LoweringError(f"{node.name}: indexing of several dimensions has no ONNX translation")
+    return t.builder.op("Gather", t.value(x), t.value(indices[axes[0]]), axis=axes[0])
+
+
+def _stack(t: Translation, node: fx.Node) -> Values:
+    parts = node.args[0]
+    assert isinstance(parts, (list, tuple))
+    flat = t.builder.ops("Concat", [t.value(p) for p in parts], 1, axis=0)[0]
+    return t.builder.op("Reshape", flat, t.ints(len(parts), -1))
+
+
+def _getitem(t: Translation, node: fx.Node) -> Values:
+    whole, index = node.args
+    assert isinstance(whole, fx.Node) and isinstance(index, int)
+    return t.values[whole][index]  # type: ignore[index]  # a list by construction
+
+
+_ATEN, _GLASS = torch.ops.aten, torch.ops.glass
+TRANSLATORS: dict[Any, Callable[[Translation, fx.Node], Values]] = {
+    _ATEN.embedding.default: _embedding,
+    _ATEN.linear.default: _linear,
+    _ATEN.add.Tensor: _binary("Add"),
+    _ATEN.mul.Tensor: _binary("Mul"),
+    _ATEN.div.Tensor: _binary("Div"),
+    _ATEN.tanh.default: _unary("Tanh"),
+    _ATEN.reshape.default: _reshape,
+    _ATEN.split_with_sizes.default: _split,
+    _ATEN.index.Tensor: _index,
+    _ATEN.stack.default: _stack,
+    operator.getitem: _getitem,
+    _GLASS.rms_norm.default: _rms_norm,
+    _GLASS.add_rms_norm.default: _add_rms_norm,
+    _GLASS.rotary_attention.default: _rotary_attention,
+    _GLASS.scoring_ffn.default: _scoring_ffn,
+    _GLASS.sparse_ffn.default: _sparse_ffn,
+}

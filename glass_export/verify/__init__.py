@@ -1,0 +1,54 @@
+"""The gate of an export: the artifact has to compute what the eager model computes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from glass_export.artifact import Artifact
+from glass_export.errors import VerificationError
+from glass_export.runtime.engines import open_backend
+from glass_export.verify.compare import compare
+from glass_export.verify.reference import REFERENCE_NAME, Reference
+
+DEFAULT_TOLERANCE = 1e-3
+
+
+def verify_artifact(
+    path: Path, *, tolerance: float = DEFAULT_TOLERANCE, check_hashes: bool = True
+) -> dict[str, Any]:
+    """Compare an artifact with the reference it carries, on this machine's runtime.
+
+    Args:
+        path: The artifact's directory.
+        tolerance: See compare.compare.
+        check_hashes: Also compare every file with its SHA-256.
+
+    Returns:
+        The report of compare.compare.
+
+    Raises:
+        ArtifactError: the artifact is damaged, or was exported without a reference.
+        VerificationError: a check failed; the message lists those that did.
+    """
+    artifact = Artifact.open(path, check="full" if check_hashes else "size")
+    reference = Reference.load(artifact.file(REFERENCE_NAME))
+    backend = open_backend(artifact, threads=None, max_length=None)
+    try:
+        report = compare(backend, reference, tolerance)
+    finally:
+        backend.close()
+    if not report["passed"]:
+        raise VerificationError(_failures(report))
+    return report
+
+
+def _failures(report: dict[str, Any]) -> str:
+    failed = [c for c in report["checks"] if not c["passed"]]
+    lines = "\n".join(
+        f"  {c['name']}: got {c['value']:.3g}, expected at most {c['limit']:.3g}" for c in failed
+    )
+    return (
+        f"the artifact differs from the eager model in {len(failed)} of {len(report['checks'])} "
+        f"checks:\n{lines}"
+    )

@@ -1,0 +1,32 @@
+"""Options shared by all tests."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add ``--update-goldens``."""
+    parser.addoption(
+        "--update-goldens", action="store_true", help="write the golden files anew, then compare"
+    )
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, Any], Any]:
+    """``golden(name, actual)``: what tests/golden/<name> holds, after writing it when asked to."""
+
+    def read(name: str, actual: Any) -> Any:
+        path = GOLDEN / name
+        if request.config.getoption("--update-goldens"):
+            path.write_text(json.dumps(actual, indent=1) + "\n", encoding="utf-8")
+        return json.loads(path.read_text(encoding="utf-8"))
+
+    return read

@@ -1,0 +1,148 @@
+"""Capture of every family: what the graphs contain, and that the model is left as it was."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from tiny_models import CONFIGS, CONTEXT, D_FF, LAYERS, tiny_model
+from torch import nn
+
+from glass_export.capture import capture
+from glass_export.errors import LoweringError, UnsupportedModelError
+from glass_export.families import find_ffns, known_families
+from glass_export.graph import CapturedGraph
+from glass_export.nn.ffn import SparseFfn
+from glass_export.nn.graphs import DecodeModule
+from glass_export.nn.swap import semantic_ops
+from glass_export.passes import default_passes
+from glass_export.verify.eager import masked
+
+glass, aten = torch.ops.glass, torch.ops.aten
+
+
+def captured(family: str) -> tuple[CapturedGraph, CapturedGraph]:
+    model = tiny_model(family)
+    return capture(model, find_ffns(model), max_length=CONTEXT)
+
+
+def calls(graph: CapturedGraph, target: object) -> int:
+    return sum(1 for _ in graph.nodes(target))
+
+
+def test_every_family_has_a_tiny_model() -> None:
+    assert known_families() == sorted(CONFIGS)
+
+
+@pytest.mark.parametrize("family", known_families())
+def test_sites_tell_where_and_how_wide(family: str) -> None:
+    sites = find_ffns(tiny_model(family))
+    assert [s.layer for s in sites] == list(range(LAYERS))
+    assert {(s.d_model, s.d_ff) for s in sites} == {(64, D_FF)}
+    assert sites[0].activation == ("gelu_tanh" if family == "gemma3_text" else "silu")
+
+
+def test_an_unknown_family_is_named_with_the_known_ones() -> None:
+    model = tiny_model("llama")
+    model.config.model_type = "lama"
+    with pytest.raises(UnsupportedModelError, match=r"'lama'.*did you mean 'llama'.*qwen2"):
+        find_ffns(model)
+
+
+def test_an_ffn_with_biases_is_refused() -> None:
+    model = tiny_model("llama")
+    model.model.layers[1].mlp.up_proj.bias = nn.Parameter(torch.zeros(D_FF))
+    with pytest.raises(UnsupportedModelError, match="layer 1: the FFN has biases"):
+        find_ffns(model)
+
+
+@pytest.mark.parametrize("family", known_families())
+def test_graphs_are_semantic_operators_only(family: str) -> None:
+    prefill, decode = (default_passes()(g).graph for g in captured(family))
+    for graph, ffn in ((prefill, glass.scoring_ffn.default), (decode, glass.sparse_ffn.default)):
+        assert calls(graph, glass.rotary_attention.default) == LAYERS
+        assert calls(graph, ffn) == LAYERS
+        assert not calls(graph, aten.transpose.int) and not calls(graph, glass.rope.default)
+        assert sum(1 for n in graph.nodes() if "sym_size" in str(n.target)) == 0
+    assert prefill.inputs[:4] == ("input_ids", "position", "score_weights", "logit_rows")
+    assert decode.inputs[:3] == ("input_ids", "position", "ffn_idx")
+
+
+@pytest.mark.parametrize("family", ["qwen2", "gemma3_text"])
+def test_tied_embeddings_are_one_weight(family: str) -> None:
+    prefill, _ = captured(family)
+    assert sum("embed_tokens.weight" in w.name or "lm_head" in w.name
+               for w in prefill.weights.values()) == 1  # fmt: skip
+
+
+def test_both_graphs_name_their_common_weights_alike() -> None:
+    prefill, decode = (default_passes()(g).graph for g in captured("gemma3_text"))
+    names = [{w.name for w in g.weights.values()} for g in (prefill, decode)]
+    assert names[0] == names[1]
+
+
+def test_weights_are_referred_to_not_copied() -> None:
+    model = tiny_model("llama")
+    prefill, _ = capture(model, find_ffns(model), max_length=CONTEXT)
+    held = {w.name: w.load().data_ptr() for w in prefill.weights.values()}
+    gate = model.model.layers[0].mlp.gate_proj.weight
+    assert held["model.layers.0.mlp.gate_proj.weight"] == gate.data_ptr()
+
+
+@pytest.mark.parametrize("family", known_families())
+def test_capture_leaves_the_model_as_it_was(family: str) -> None:
+    model = tiny_model(family)
+    tokens = torch.arange(20)[None]
+    before, modules = model(tokens).logits, [type(m) for m in model.modules()]
+    capture(model, find_ffns(model), max_length=CONTEXT)
+    assert torch.equal(model(tokens).logits, before)
+    assert [type(m) for m in model.modules()] == modules
+
+
+@pytest.mark.parametrize("family", known_families())
+def test_semantic_decode_is_the_eager_model_with_other_neurons_masked(family: str) -> None:
+    model, length = tiny_model(family), 13
+    sites = find_ffns(model)
+    kept = torch.stack([torch.randperm(D_FF)[:17].sort().values for _ in sites]).int()
+    tokens = torch.randint(0, 300, (1, length))
+    with masked(model, sites, kept.numpy(), first=0):
+        wanted = model(tokens).logits
+    config = model.config
+    width = getattr(config, "head_dim", None) or 16
+    keys = [torch.zeros(1, 2, CONTEXT, width) for _ in sites]
+    values = [k.clone() for k in keys]
+    got = []
+    with semantic_ops(model, sites, SparseFfn, CONTEXT):
+        decode = DecodeModule(model)
+        for position in range(length):
+            logits, keys, values = decode(
+                tokens[:, position : position + 1], torch.tensor([position]), kept, keys, values
+            )
+            got.append(logits)
+    assert torch.allclose(torch.cat(got, 1), wanted, atol=1e-5)
+
+
+def test_an_unknown_norm_is_named() -> None:
+    class OddRMSNorm(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.eps = nn.Parameter(torch.rand(64)), 1e-6
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * self.weight
+
+    model = tiny_model("llama")
+    model.model.norm = OddRMSNorm()
+    with pytest.raises(UnsupportedModelError, match=r"model\.norm: OddRMSNorm is not an RMS norm"):
+        capture(model, find_ffns(model), max_length=CONTEXT)
+
+
+def test_an_untraceable_model_is_a_lowering_error() -> None:
+    model = tiny_model("llama")
+
+    class Branches(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x if float(x.sum()) > 0 else -x
+
+    model.model.embed_tokens = nn.Sequential(model.model.embed_tokens, Branches())
+    with pytest.raises(LoweringError, match="prefill: torch.export could not trace"):
+        capture(model, find_ffns(model), max_length=CONTEXT)

@@ -1,0 +1,293 @@
+"""The command line: help, errors, exit codes, and what goes to stdout and stderr."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import tiny_artifact
+from typer.testing import CliRunner
+
+import glass_export
+from glass_export.cli.app import app
+from glass_export.cli.export import target_names
+from glass_export.recipe import recipe_names
+
+COMMANDS = ["run", "compare", "inspect", "verify", "recipes"]
+Exported = Callable[[str], Path]
+Outcome = subprocess.CompletedProcess[str]
+
+
+def glass(*args: str | Path, cwd: Path | None = None, code: int = 0) -> Outcome:
+    """Run the real command line in its own process and check its exit code."""
+    command = [sys.executable, "-m", "glass_export", *map(str, args)]
+    outcome = subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=120)
+    assert outcome.returncode == code, outcome
+    return outcome
+
+
+@pytest.fixture
+def artifact(tmp_path: Path) -> Path:
+    return tiny_artifact.write(tmp_path / "tiny")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_every_command(command: str) -> None:
+    result = CliRunner().invoke(app, [command, "--help"])
+    assert result.exit_code == 0
+    assert "Usage" in result.stdout and command in result.stdout
+
+
+@pytest.mark.parametrize("args", [[], ["--help"], ["-h"]])
+def test_root_help_lists_commands_and_export_options(args: list[str]) -> None:
+    result = CliRunner().invoke(app, args)
+    assert result.exit_code == 0
+    for word in (*COMMANDS, "--model", "--target", "--set"):
+        assert word in result.stdout
+
+
+def test_version() -> None:
+    assert glass("--version").stdout == f"glass-export {glass_export.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "command", ["--help", "run --help", "recipes", "inspect {artifact}", "run {artifact} hello"]
+)
+def test_heavy_libraries_stay_out(artifact: Path, command: str) -> None:
+    """Help and running an artifact import none of what only an export needs."""
+    code = (
+        "import sys; from glass_export.cli import run; run(sys.argv[1:]);"
+        "heavy = {'torch', 'transformers', 'onnx', 'onnx_ir', 'gguf', 'huggingface_hub'};"
+        "sys.exit(', '.join(heavy & set(sys.modules)) or 0)"
+    )
+    args = command.format(artifact=artifact).split()
+    outcome = subprocess.run([sys.executable, "-c", code, *args], capture_output=True, text=True)
+    assert outcome.returncode == 0, outcome.stderr
+
+
+def test_unknown_model_suggests_the_nearest(tmp_path: Path) -> None:
+    outcome = glass("--model", "smolm2", cwd=tmp_path, code=2)
+    assert "'smolm2': not a recipe (did you mean 'smollm2'?)" in outcome.stderr
+    assert outcome.stdout == "" and list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("model", ["nothing.gguf", "nothing.toml", "./nothing"])
+def test_model_path_that_does_not_exist(tmp_path: Path, model: str) -> None:
+    assert model in glass("--model", model, cwd=tmp_path, code=2).stderr
+
+
+def test_unknown_target_lists_the_known(tmp_path: Path) -> None:
+    for args in (["--target", "tpu"], ["--set", "target.name=tpu"]):
+        outcome = glass("--model", "smollm2", *args, cwd=tmp_path, code=2)
+        assert "tpu" in outcome.stderr and "no such target" in outcome.stderr
+        assert all(name in outcome.stderr for name in target_names())
+    assert "onnx" in target_names()
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("calibration.token=1", "did you mean 'tokens'?"),
+        ("calibration.tokens=many", "expected int"),
+        ("calibration.tokens=0", "expected at least 1"),
+        ("selection.density=1.5", "at most 1"),
+        ("nonsense", "expected section.key=value"),
+        ("model.name.x=1", "not a section"),
+    ],
+)
+def test_bad_override(tmp_path: Path, override: str, message: str) -> None:
+    outcome = glass("--model", "smollm2", "--set", override, cwd=tmp_path, code=2)
+    assert message in outcome.stderr and "Traceback" not in outcome.stderr
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["--nonsense"],
+        ["nonsense"],
+        ["--target", "onnx"],
+        ["--model", "smollm2", "inspect", "x"],
+        ["--json", "inspect", "x"],
+        ["inspect"],
+        ["run", "x", "y", "--density", "much"],
+        ["run", "x", "y", "--fusion", "cold"],
+    ],
+    ids=" ".join,
+)
+def test_usage_errors(args: list[str]) -> None:
+    outcome = glass(*args, code=2)
+    assert outcome.stderr and outcome.stdout == ""
+
+
+def test_export_refuses_a_foreign_directory(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    model = tmp_path / "model.gguf"
+    model.write_bytes(b"GGUF")
+    outcome = glass("--model", model, "--output", tmp_path, code=1)
+    assert "not empty and not an artifact" in outcome.stderr
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+def test_inspect(artifact: Path) -> None:
+    shown = glass("inspect", artifact).stdout
+    for word in ("tiny", "llama", "decode.onnx", "logits", "passed", "density 0.5"):
+        assert word in shown
+    assert json.loads(glass("inspect", artifact, "--json").stdout)["model"]["name"] == "tiny"
+
+
+@pytest.mark.parametrize("command", ["inspect", "verify", "run", "compare"])
+def test_broken_artifact(artifact: Path, command: str) -> None:
+    (artifact / "weights.bin").write_bytes(b"short")
+    more = ["hello"] if command in ("run", "compare") else []
+    outcome = glass(command, artifact, *more, code=1)
+    assert "weights.bin: got 5 bytes, expected 64" in outcome.stderr
+    assert "Traceback" not in outcome.stderr and outcome.stdout == ""
+
+
+def test_verify_checks_hashes(artifact: Path) -> None:
+    (artifact / "weights.bin").write_bytes(b"x" * 64)
+    assert "weights.bin: altered" in glass("verify", artifact, code=1).stderr
+
+
+def test_recipes() -> None:
+    shown = glass("recipes").stdout
+    listed = [entry["name"] for entry in json.loads(glass("recipes", "--json").stdout)]
+    assert listed == recipe_names() and {"smollm2", "qwen2", "gemma3"} <= set(listed)
+    assert all(name in shown for name in listed)
+
+
+def test_closed_pipe_ends_quietly(artifact: Path) -> None:
+    command = f"{sys.executable} -m glass_export inspect {artifact} --json | head -c 1"
+    outcome = subprocess.run(command, shell=True, capture_output=True, text=True)
+    assert outcome.stdout == "{" and "Traceback" not in outcome.stderr
+
+
+def test_interrupt_ends_with_130(artifact: Path) -> None:
+    code = (
+        "import sys; from glass_export import artifact; from glass_export.cli import run\n"
+        "def interrupted(*_, **__): raise KeyboardInterrupt\n"
+        "artifact.Artifact.open = interrupted\n"
+        "sys.exit(run(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, "inspect", str(artifact)]
+    outcome = subprocess.run(command, capture_output=True, text=True)
+    assert outcome.returncode == 130 and "Traceback" not in outcome.stderr
+
+
+def test_unexpected_error_is_short_unless_verbose(artifact: Path) -> None:
+    code = (
+        "import sys; from glass_export import artifact; from glass_export.cli import run\n"
+        "def broken(*_, **__): raise ZeroDivisionError('bug')\n"
+        "artifact.Artifact.open = broken\n"
+        "sys.exit(run(sys.argv[1:]))"
+    )
+    for flags, traceback in (([], False), (["-v"], True)):
+        command = [sys.executable, "-c", code, *flags, "inspect", str(artifact)]
+        outcome = subprocess.run(command, capture_output=True, text=True)
+        assert outcome.returncode == 1 and "ZeroDivisionError: bug" in outcome.stderr
+        assert ("Traceback" in outcome.stderr) is traceback
+
+
+def test_missing_extra_tells_how_to_install_it(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from glass_export.cli import run; sys.exit(run(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, "--model", "smollm2"]
+    outcome = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert outcome.returncode == 1
+    assert "torch is not installed; run: pip install 'glass-export[export]'" in outcome.stderr
+
+
+def test_run_streams_the_answer(exported: Exported) -> None:
+    folder = exported("llama")
+    outcome = glass("run", folder, "the quick fox", "--max-new-tokens", "8", "--stats")
+    assert outcome.stdout.strip() and "decode tps" in outcome.stderr
+    plain = glass("run", folder, "the quick fox", "--max-new-tokens", "8", "--json")
+    result = json.loads(plain.stdout)
+    assert result["text"].strip() == outcome.stdout.strip()
+    assert result["stats"]["density"] == 0.5 and len(result["token_ids"]) <= 8
+
+
+def test_run_passes_every_setting_on(exported: Exported) -> None:
+    settings = (
+        "--density 0.25 --fusion shrinkage --local squared --prior G --tau 16 --temperature 0.8 "
+        "--top-k 9 --top-p 0.9 --min-p 0.01 --repetition-penalty 1.1 --seed 3 --threads 1 --json"
+    )
+    args = ["run", exported("llama"), "the fox", "--max-new-tokens", "6", *settings.split()]
+    first, again = json.loads(glass(*args).stdout), json.loads(glass(*args).stdout)
+    assert first["stats"]["kept_neurons"] == 12
+    assert first["token_ids"] == again["token_ids"]
+    other = json.loads(glass(*[a if a != "3" else "4" for a in args]).stdout)
+    assert first["token_ids"] != other["token_ids"]
+
+
+def test_raw_prompt_has_no_template(exported: Exported) -> None:
+    args = ["run", exported("llama"), "the fox", "--max-new-tokens", "4", "--json"]
+    chat, raw = json.loads(glass(*args).stdout), json.loads(glass(*args, "--raw").stdout)
+    assert raw["prompt_tokens"] < chat["prompt_tokens"]
+    assert "--raw is given" in glass(*args, "--raw", "--system", "short", code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--density=0", "density"),
+        ("--density=-1", "density"),
+        ("--density=1.01", "density"),
+        ("--lam=2", "lam"),
+        ("--temperature=-1", "temperature"),
+        ("--max-new-tokens=0", "max_new_tokens"),
+    ],
+)
+def test_run_refuses_bad_settings(exported: Exported, option: str, message: str) -> None:
+    outcome = glass("run", exported("llama"), "the fox", option, code=2)
+    assert message in outcome.stderr and outcome.stdout == ""
+
+
+@pytest.mark.parametrize("prompt", ["", "the fox " * 200])
+def test_run_refuses_empty_and_too_long_prompts(exported: Exported, prompt: str) -> None:
+    outcome = glass("run", exported("llama"), prompt, "--raw", code=2)
+    assert "prompt" in outcome.stderr and outcome.stdout == ""
+
+
+def test_chat_remembers_resets_and_survives_errors(exported: Exported) -> None:
+    typed = "the fox\nthe dog\n" + "the fox " * 200 + "\n/reset\nthe fox\n/exit\nnot read\n"
+    command = [sys.executable, "-m", "glass_export", "run", str(exported("llama"))]
+    outcome = subprocess.run(
+        [*command, "--max-new-tokens", "4", "--json"], input=typed, capture_output=True, text=True
+    )
+    assert outcome.returncode == 0, outcome
+    first, second, fresh = map(json.loads, outcome.stdout.splitlines())
+    assert second["prompt_tokens"] > first["prompt_tokens"] == fresh["prompt_tokens"]
+    assert fresh["token_ids"] == first["token_ids"]
+    assert "the context holds" in outcome.stderr
+
+
+def test_compare_shows_both_answers(exported: Exported) -> None:
+    args = ["compare", exported("llama"), "the fox", "--max-new-tokens", "6", "--density", "0.25"]
+    shown = glass(*args).stdout
+    assert "--- dense" in shown and "--- density 0.25" in shown and "as fast as dense" in shown
+    dense, sparse = json.loads(glass(*args, "--json").stdout)
+    assert (dense["stats"]["density"], sparse["stats"]["density"]) == (1.0, 0.25)
+
+
+def test_verify_passes_and_inspect_shows_it(exported: Exported) -> None:
+    assert "verification: passed" in glass("verify", exported("llama")).stdout
+    assert json.loads(glass("verify", exported("llama"), "--json").stdout)["passed"] is True
+    assert "verification: passed" in glass("inspect", exported("llama")).stdout
+
+
+def test_export_reports_the_artifact(checkpoint: Exported, tmp_path: Path) -> None:
+    small = ("export.max_length=96", "calibration.tokens=256", "calibration.sequence_length=32")
+    sets = [word for value in small for word in ("--set", value)]
+    args = ["--model", checkpoint("llama"), *sets, "--no-verify", "--json"]
+    result = json.loads(glass(*args, cwd=tmp_path).stdout)
+    folder = tmp_path / result["artifact"]
+    assert folder.parent == tmp_path / "artifacts" and folder.name.endswith("-onnx")
+    assert result["verification"] is None and result["target"] == "onnx"
+    glass("inspect", folder)
