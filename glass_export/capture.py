@@ -58,9 +58,7 @@ def _caches(model: PreTrainedModel, max_length: int) -> tuple[list[Tensor], list
     width = getattr(config, "head_dim", None) or config.hidden_size // heads
     groups = getattr(config, "num_key_value_heads", None) or heads
     shape = (1, groups, max_length, width)
-    keys, values = (
-        [torch.empty(shape) for _ in range(config.num_hidden_layers)] for _ in range(2)
-    )
+    keys, values = ([torch.empty(shape) for _ in range(config.num_hidden_layers)] for _ in range(2))
     return keys, values
 
 
@@ -100,9 +98,7 @@ def _trace(
         warnings.simplefilter("ignore")
         logging.getLogger("torch.export").setLevel(logging.ERROR)
         try:
-            return torch.export.export(
-                module.eval(), inputs, dynamic_shapes=dynamic, strict=False
-            )
+            return torch.export.export(module.eval(), inputs, dynamic_shapes=dynamic, strict=False)
         except Exception as problem:
             raise LoweringError(
                 f"{name}: torch.export could not trace the model: {problem}"

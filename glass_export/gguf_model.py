@@ -6,13 +6,14 @@ own reader takes several times as long and holds vocabulary and file in memory b
 
 from __future__ import annotations
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import torch
 from gguf import MODEL_ARCH_NAMES, get_tensor_name_map
-from tokenizers import normalizers, pre_tokenizers
+from tokenizers import Tokenizer, normalizers, pre_tokenizers
 from transformers import (
     AutoConfig,
     PreTrainedConfig,
@@ -95,6 +96,7 @@ def read_tokenizer(file: GgufFile) -> PreTrainedTokenizerBase:
             f"{file.path.name}: its tokenizer cannot be converted ({problem}); "
             "give the safetensors checkpoint"
         ) from problem
+    backend = _without_foreign_tokens(backend, set(vocabulary["tokens"]))
     kind = vocabulary.get("pre_tokenizer_type")
     if kind in _SINGLE_DIGITS:
         backend.pre_tokenizer = pre_tokenizers.Sequence(
@@ -109,6 +111,16 @@ def read_tokenizer(file: GgufFile) -> PreTrainedTokenizerBase:
         **settings,
     )  # fmt: skip
     return tokenizer
+
+
+def _without_foreign_tokens(backend: Tokenizer, known: set[str]) -> Tokenizer:
+    """Drop special tokens that the conversion adds although the file does not list them."""
+    added = backend.get_added_tokens_decoder().values()
+    if all(token.content in known for token in added):
+        return backend
+    data = json.loads(backend.to_str())
+    data["added_tokens"] = [token for token in data["added_tokens"] if token["content"] in known]
+    return Tokenizer.from_str(json.dumps(data))
 
 
 def read_model(file: GgufFile, config: PreTrainedConfig) -> PreTrainedModel:

@@ -80,6 +80,14 @@ class CapturedGraph:
         return dropped
 
 
+def operand(node: fx.Node, index: int) -> fx.Node:
+    """The tensor argument ``index`` of a call."""
+    argument = node.args[index]
+    if not isinstance(argument, fx.Node):
+        raise TypeError(f"{node.name}: argument {index} is {argument!r}, expected a tensor")
+    return argument
+
+
 def shape_of(node: fx.Node) -> tuple[int | torch.SymInt, ...]:
     """Shape of a node's value; symbolic where the graph is dynamic."""
     return tuple(node.meta["val"].shape)
@@ -88,4 +96,6 @@ def shape_of(node: fx.Node) -> tuple[int | torch.SymInt, ...]:
 def same_shape(a: fx.Node, b: fx.Node) -> bool:
     """Whether two nodes have provably equal shapes."""
     left, right = shape_of(a), shape_of(b)
-    return len(left) == len(right) and all(str(x) == str(y) for x, y in zip(left, right))
+    return len(left) == len(right) and all(
+        str(x) == str(y) for x, y in zip(left, right, strict=True)
+    )

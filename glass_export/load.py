@@ -49,7 +49,7 @@ def load_model(model: ModelRecipe | FetchedModel) -> LoadedModel:
         network, tokenizer = (_load_gguf if is_gguf else _load_folder)(fetched.path)
     network.train(False).requires_grad_(False)
     network.config.name_or_path = ""  # a path of this machine otherwise
-    _release_memory()
+    release_memory()
     ends = _text_ends(network, tokenizer, guess=is_gguf)
     begin = tokenizer.bos_token_id
     loaded = LoadedModel(
@@ -71,14 +71,14 @@ def _load_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     file = GgufFile.open(path)
     config = gguf_model.read_config(file)
     tokenizer = gguf_model.read_tokenizer(file)
-    _release_memory()
+    release_memory()
     return gguf_model.read_model(file, config), tokenizer
 
 
 def _load_folder(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     config = hf_folder.read_config(path)
     tokenizer = hf_folder.read_tokenizer(path)
-    _release_memory()
+    release_memory()
     return hf_folder.read_model(path, config), tokenizer
 
 
@@ -119,7 +119,7 @@ def _quiet_transformers() -> Iterator[None]:
             settings.enable_progress_bar()
 
 
-def _release_memory() -> None:
+def release_memory() -> None:
     """Give freed heap memory back to the system, which glibc keeps otherwise."""
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # absent from other C libraries

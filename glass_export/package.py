@@ -9,7 +9,6 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from glass_export.artifact import PRIOR_NAME
 from glass_export.errors import RecipeError
 from glass_export.load import LoadedModel
 from glass_export.manifest import SCHEMA_VERSION, Manifest, ModelInfo, PriorInfo, TargetInfo
@@ -51,13 +50,13 @@ def check_context(recipe: Recipe, model: PreTrainedModel) -> None:
 def expected_bytes(model: PreTrainedModel, sites: list[FfnSite]) -> int:
     """Estimated size of the artifact: float32 weights, four statistics and verification data."""
     parameters = sum(p.numel() for p in model.parameters())
-    vocabulary = model.get_output_embeddings().weight.shape[0]
+    vocabulary = int(model.get_output_embeddings().weight.shape[0])
     scores = sum(site.d_ff for site in sites)
     return 4 * parameters + 4 * (4 + 8) * scores + 4 * 12 * vocabulary + (16 << 20)
 
 
 def null_prompt(loaded: LoadedModel) -> dict[str, Any]:
-    """Where text written from nothing starts, and where it stops: at a document's end, not a turn's."""
+    """Where text written from nothing starts and stops: at a document's end, not a turn's."""
     ids = map(loaded.tokenizer.convert_tokens_to_ids, _DOCUMENT_ENDS)
     known = (i for i in ids if isinstance(i, int) and i != loaded.tokenizer.unk_token_id)
     end = next(known, loaded.eos_token_ids[-1])

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from glass_export import package
-from glass_export.artifact import ArtifactWriter
+from glass_export.artifact import PRIOR_NAME, ArtifactWriter
 from glass_export.calibrate import calibrate
 from glass_export.capture import capture
 from glass_export.families import find_ffns
@@ -18,8 +18,9 @@ from glass_export.scoring import Priors, select_neurons
 from glass_export.sources import cache_dir
 from glass_export.spec import kept_neurons
 from glass_export.targets.base import LoweringInput, load_target
-from glass_export.verify import REFERENCE_NAME, verify_artifact
+from glass_export.verify import require_passed, verify_artifact
 from glass_export.verify.eager import make_reference
+from glass_export.verify.reference import REFERENCE_NAME
 
 
 def export(recipe: Recipe, output: Path) -> Manifest:
@@ -37,34 +38,49 @@ def export(recipe: Recipe, output: Path) -> Manifest:
             report = verify_artifact(
                 writer.path, tolerance=recipe.verify.tolerance, check_hashes=False
             )
+            require_passed(report)
             manifest = replace(manifest, verification=report)
         return writer.commit(manifest)
 
 
 def _build(recipe: Recipe, writer: ArtifactWriter) -> Manifest:
-    """load -> find_ffns -> calibrate -> capture -> passes -> lower -> package, and the reference."""
+    """All stages up to the artifact's files; the model is freed on return."""
     loaded = load_model(recipe.model)
     model, sites = loaded.model, find_ffns(loaded.model)
     package.check_context(recipe, model)
     writer.require(package.expected_bytes(model, sites))
 
-    prior = calibrate(model, sites, recipe.calibration, **package.null_prompt(loaded),
-                      model_sha256=loaded.source.sha256, cache=cache_dir() / "priors")
-    prior.save(writer.path / package.PRIOR_NAME)
+    prior = calibrate(
+        model,
+        sites,
+        recipe.calibration,
+        **package.null_prompt(loaded),
+        model_sha256=loaded.source.sha256,
+        cache=cache_dir() / "priors",
+    )
+    prior.save(writer.path / PRIOR_NAME)
     if recipe.verify.enabled:
         ranked = Priors(prior.statistics)
         kept = kept_neurons(recipe.verify.density, sites[0].d_ff)
         reference = make_reference(
-            model, sites, loaded.tokenizer.encode,
+            model,
+            sites,
+            loaded.tokenizer.encode,
             lambda sums: select_neurons(sums, ranked, recipe.selection, kept),
-            tokens=recipe.verify.tokens, max_length=recipe.export.max_length,
+            tokens=recipe.verify.tokens,
+            max_length=recipe.export.max_length,
         )
         reference.save(writer.path / REFERENCE_NAME)
 
     graphs = capture(model, sites, max_length=recipe.export.max_length)
     prefill, decode = (default_passes()(graph).graph for graph in graphs)
-    source = LoweringInput(prefill=prefill, decode=decode, sites=tuple(sites),
-                           prior=prior.statistics, prefill_chunk=recipe.export.prefill_chunk)
+    source = LoweringInput(
+        prefill=prefill,
+        decode=decode,
+        sites=tuple(sites),
+        prior=prior.statistics,
+        prefill_chunk=recipe.export.prefill_chunk,
+    )
     target = load_target(recipe.target.name).lower(source, writer.path)
     package.write_tokenizer(loaded, writer.path)
     return package.make_manifest(recipe, loaded, sites, prior, target)

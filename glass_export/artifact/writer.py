@@ -40,8 +40,8 @@ class ArtifactWriter:
 
     Args:
         output: Directory of the artifact; an artifact that is there is replaced.
-        expected_bytes: Estimated size, compared with the free disk space before work starts; when it
-            is known later only, use :meth:`require`.
+        expected_bytes: Estimated size, compared with the free disk space before work starts;
+            :meth:`require` does the same later.
 
     Raises:
         ArtifactError: ``output`` is in use, is not an artifact, or the disk is full.

@@ -42,19 +42,14 @@ def inspect(directory: Directory, as_json: AsJson = False) -> None:
 
 def verify(directory: Directory, as_json: AsJson = False) -> None:
     """Compare an artifact with the eager model again. Exit code 1 when they differ."""
-    from glass_export.artifact import Artifact
-
-    Artifact.open(directory, check="full")
-
-    from glass_export.verify import verify_artifact
+    from glass_export.verify import require_passed, verify_artifact
 
     report = verify_artifact(directory)
     if as_json:
         typer.echo(json.dumps(report))
     else:
         console.stdout.print(_checks(report))
-    if not report["passed"]:
-        raise typer.Exit(1)
+    require_passed(report)
 
 
 def recipes(as_json: AsJson = False) -> None:

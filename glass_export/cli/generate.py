@@ -103,6 +103,9 @@ def compare(
         float | None, typer.Option(help="Density of the sparse answer (default: the artifact's).")
     ] = None,
     max_new_tokens: Annotated[int, typer.Option(help="Longest answer, in tokens.")] = 96,
+    repeat: Annotated[
+        int, typer.Option(min=1, help="Times that each is measured, in turns; the median counts.")
+    ] = 3,
     threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
 ) -> None:
@@ -111,12 +114,14 @@ def compare(
 
     with Session.open(directory, threads=threads) as session:
         chosen = session.defaults.density if density is None else density
-        question = _question(session, prompt)
+        question, densities = _question(session, prompt), dict.fromkeys((1.0, chosen))
         session.generate(question, max_new_tokens=4, density=chosen)  # warm up
-        answers = {
-            value: session.generate(question, max_new_tokens=max_new_tokens, density=value)
-            for value in dict.fromkeys((1.0, chosen))
-        }
+        runs: dict[float, list[Generation]] = {value: [] for value in densities}
+        for value in [*densities] * repeat:
+            runs[value].append(
+                session.generate(question, max_new_tokens=max_new_tokens, density=value, reset=True)
+            )
+    answers = {value: _median(results) for value, results in runs.items()}
     if as_json:
         typer.echo(json.dumps([_plain(answer) for answer in answers.values()]))
     else:
@@ -188,6 +193,11 @@ def _write(text: str) -> None:
 def _question(session: Session, prompt: str) -> str | Messages:
     templated = session.text.template is not None
     return [{"role": "user", "content": prompt}] if templated else prompt
+
+
+def _median(results: list[Generation]) -> Generation:
+    """The answer of median decode speed; greedy answers are the same but for their times."""
+    return sorted(results, key=lambda result: result.stats.decode_tps)[len(results) // 2]
 
 
 def _plain(result: Generation) -> dict[str, Any]:

@@ -31,6 +31,7 @@ class ScoringFfn(_GatedFfn):
     def forward(self, x: Tensor) -> Tensor:
         """Shape: x [1,S,D] -> [1,S,D]."""
         state = current()
+        out: Tensor
         out, abs_sum, sq_sum = ops.scoring_ffn(
             x, *self.weights(), state.score_weights, self.site.activation
         )
@@ -44,6 +45,7 @@ class SparseFfn(_GatedFfn):
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape: x [1,S,D] -> [1,S,D]."""
-        return ops.sparse_ffn(
+        out: Tensor = ops.sparse_ffn(
             x, *self.weights(), current().indices, self.site.layer, self.site.activation
         )
+        return out

@@ -13,7 +13,9 @@ from transformers import PreTrainedModel
 from glass_export.nn.state import PassThroughCache, StepState, step
 
 
-def _logits(model: PreTrainedModel, input_ids: Tensor, state: StepState, keep: Tensor | int) -> Tensor:
+def _logits(
+    model: PreTrainedModel, input_ids: Tensor, state: StepState, keep: Tensor | int
+) -> Tensor:
     positions = (torch.arange(input_ids.shape[1]) + state.position)[None]
     with step(state):
         output = model(
@@ -43,8 +45,11 @@ class PrefillModule(nn.Module):
         key_caches: list[Tensor],
         value_caches: list[Tensor],
     ) -> tuple[Tensor, Tensor, Tensor, list[Tensor], list[Tensor]]:
-        """Shape: input_ids [1,T], position [1], score_weights [T], logit_rows [N], caches L x [1,G,C,E]
-        -> logits [1,N,V], abs_sum [L,F], sq_sum [L,F], caches."""
+        """Run T tokens from ``position`` on; logits are those of ``logit_rows``.
+
+        Shape: input_ids [1,T], position [1], score_weights [T], logit_rows [N], caches
+        L x [1,G,C,E] -> logits [1,N,V], abs_sum [L,F], sq_sum [L,F], caches.
+        """
         state = StepState(position, list(key_caches), list(value_caches), score_weights)
         logits = _logits(self.model, input_ids, state, logit_rows)
         return (
@@ -71,8 +76,11 @@ class DecodeModule(nn.Module):
         key_caches: list[Tensor],
         value_caches: list[Tensor],
     ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-        """Shape: input_ids [1,1], position [1], ffn_idx int32 [L,K], caches L x [1,G,C,E]
-        -> logits [1,1,V], caches."""
+        """Run one token at ``position`` with the neurons ``ffn_idx``.
+
+        Shape: input_ids [1,1], position [1], ffn_idx int32 [L,K], caches L x [1,G,C,E]
+        -> logits [1,1,V], caches.
+        """
         state = StepState(position, list(key_caches), list(value_caches), indices=ffn_idx)
         logits = _logits(self.model, input_ids, state, 0)
         return logits, state.key_caches, state.value_caches

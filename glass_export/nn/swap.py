@@ -46,7 +46,8 @@ class SemanticNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Shape: x [..., D] -> [..., D]."""
-        return ops.rms_norm(x, self.weight, self.eps)
+        out: Tensor = ops.rms_norm(x, self.weight, self.eps)
+        return out
 
 
 class RotaryTables(nn.Module):
@@ -56,7 +57,9 @@ class RotaryTables(nn.Module):
         super().__init__()
         self.keys = {kind: f"cos_sin_{kind}" for kind in layer_types} or {"": "cos_sin"}
         for kind, key in self.keys.items():
-            for part, table in zip(("cos", "sin"), _tables(original, name, length, kind)):
+            for part, table in zip(
+                ("cos", "sin"), _tables(original, name, length, kind), strict=True
+            ):
                 self.register_buffer(key.replace("cos_sin", part), table, persistent=False)
 
     def forward(self, x: Tensor, position_ids: Tensor, layer_type: str = "") -> tuple[Any, Any]:

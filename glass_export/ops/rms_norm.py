@@ -8,7 +8,7 @@ from torch import Tensor
 
 @torch.library.custom_op("glass::rms_norm", mutates_args=())
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """x / sqrt(mean(x^2) + eps) * weight over the last dimension.
+    """Return x / sqrt(mean(x^2) + eps) * weight over the last dimension.
 
     Shape: x [..., D], weight [D] -> [..., D].
     Source: Zhang and Sennrich 2019, "Root Mean Square Layer Normalization".

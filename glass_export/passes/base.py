@@ -53,7 +53,7 @@ class PassManager:
 
     def __call__(self, graph: CapturedGraph) -> PassResult:
         """Run every pass once."""
-        modified, done = False, []
+        modified, done = False, list[str]()
         for step in self.passes:
             try:
                 result = step(graph)

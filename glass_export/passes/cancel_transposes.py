@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import fx
 
-from glass_export.graph import CapturedGraph
+from glass_export.graph import CapturedGraph, operand
 from glass_export.passes.base import Pass, PassResult
 
 TRANSPOSE = torch.ops.aten.transpose.int
@@ -13,7 +13,7 @@ RMS_NORM = torch.ops.glass.rms_norm.default
 
 
 class CancelTransposes(Pass):
-    """transpose(transpose(x)) -> x, after moving transposes behind norms over the last dimension."""
+    """transpose(transpose(x)) -> x, after moving transposes behind norms of the last dimension."""
 
     def call(self, graph: CapturedGraph) -> PassResult:
         """Visit the graph in order, so that a moved transpose meets its partner."""
@@ -21,28 +21,24 @@ class CancelTransposes(Pass):
         for node in graph.nodes(RMS_NORM):
             modified |= _sink(graph, node)
         for node in graph.nodes(TRANSPOSE):
-            inner = node.args[0]
-            if _is_transpose(inner) and _axes(inner) == _axes(node):
-                node.replace_all_uses_with(inner.args[0])
+            inner = operand(node, 0)
+            if inner.target == TRANSPOSE and _axes(inner) == _axes(node):
+                node.replace_all_uses_with(operand(inner, 0))
                 modified = True
         return PassResult(graph, modified)
 
 
-def _is_transpose(node: object) -> bool:
-    return isinstance(node, fx.Node) and node.target == TRANSPOSE
-
-
 def _axes(node: fx.Node) -> set[int]:
     rank = node.meta["val"].dim()
-    return {int(axis) % rank for axis in node.args[1:3]}  # type: ignore[call-overload]  # fx args
+    return {axis % rank for axis in node.args[1:3] if isinstance(axis, int)}
 
 
 def _sink(graph: CapturedGraph, norm: fx.Node) -> bool:
     """norm(transpose(x)) -> transpose(norm(x)) when the last dimension is not moved."""
-    moved = norm.args[0]
-    if not _is_transpose(moved) or moved.meta["val"].dim() - 1 in _axes(moved):
+    moved = operand(norm, 0)
+    if moved.target != TRANSPOSE or moved.meta["val"].dim() - 1 in _axes(moved):
         return False
-    source = moved.args[0]
+    source = operand(moved, 0)
     with graph.graph.inserting_before(norm):
         inner = graph.graph.call_function(RMS_NORM, (source, *norm.args[1:]))
         outer = graph.graph.call_function(TRANSPOSE, (inner, *moved.args[1:]))

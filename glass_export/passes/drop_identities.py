@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import torch
-from torch import fx
 
-from glass_export.graph import CapturedGraph
+from glass_export.graph import CapturedGraph, operand
 from glass_export.passes.base import Pass, PassResult
 
 _ALWAYS = {
@@ -25,8 +24,7 @@ class DropIdentities(Pass):
         """Replace each by its input."""
         modified = False
         for node in graph.nodes(*_ALWAYS, *_CASTS):
-            source = node.args[0]
-            assert isinstance(source, fx.Node)
+            source = operand(node, 0)
             if node.target in _ALWAYS or node.meta["val"].dtype == source.meta["val"].dtype:
                 node.replace_all_uses_with(source)
                 modified = True

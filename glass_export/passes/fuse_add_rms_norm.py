@@ -7,7 +7,7 @@ import operator
 import torch
 from torch import fx
 
-from glass_export.graph import CapturedGraph, same_shape
+from glass_export.graph import CapturedGraph, operand, same_shape
 from glass_export.passes.base import Pass, PassResult
 
 ADD = torch.ops.aten.add.Tensor
@@ -25,8 +25,8 @@ class FuseAddRmsNorm(Pass):
         """Rewrite the first norm of every sum."""
         modified = False
         for node in graph.nodes(RMS_NORM):
-            total = node.args[0]
-            if isinstance(total, fx.Node) and _is_plain_add(total):
+            total = operand(node, 0)
+            if _is_plain_add(total):
                 _fuse(graph, node, total)
                 modified = True
         return PassResult(graph, modified)

@@ -7,7 +7,7 @@ import operator
 import torch
 from torch import fx
 
-from glass_export.graph import CapturedGraph, same_shape
+from glass_export.graph import CapturedGraph, operand, same_shape
 from glass_export.passes.base import Pass, PassResult
 from glass_export.passes.merge_linears import SPLIT
 from glass_export.passes.simplify_reshapes import RESHAPE
@@ -18,7 +18,7 @@ ROPE = torch.ops.glass.rope.default
 
 
 class FuseRotaryAttention(Pass):
-    """attention(rope(q), rope(k), v) -> rotary_attention(q, k, v), or (qkv) when they are one split.
+    """attention(rope(q), rope(k), v) -> rotary_attention(q, k, v), or (qkv) when split from one.
 
     Does not match when query and key are rotated by different tables or at other positions.
     """
@@ -32,15 +32,16 @@ class FuseRotaryAttention(Pass):
 
 
 def _fuse(graph: CapturedGraph, node: fx.Node) -> bool:
-    query, key, value, key_cache, value_cache, position, *settings = node.args
-    ropes = [_rope_before(x) for x in (query, key)]
-    if ropes[0] is None or ropes[1] is None or ropes[0].args[1:] != ropes[1].args[1:]:
+    value, key_cache, value_cache, position, *settings = node.args[2:]
+    flats = [operand(node, i) for i in (0, 1)]
+    ropes = [rope for flat in flats if (rope := _rope_before(flat)) is not None]
+    if len(ropes) < 2 or ropes[0].args[1:] != ropes[1].args[1:]:
         return False
     _, cos, sin, rope_position = ropes[0].args
     if rope_position is not position:
         return False
     with graph.graph.inserting_before(node):
-        sources = [_flat(graph, rope, x) for rope, x in zip(ropes, (query, key))]
+        sources = [_flat(graph, rope, flat) for rope, flat in zip(ropes, flats, strict=True)]
         packed = _packed([*sources, value])
         inputs = (packed, None, None) if packed is not None else (*sources, value)
         fused = graph.graph.call_function(
@@ -51,20 +52,17 @@ def _fuse(graph: CapturedGraph, node: fx.Node) -> bool:
     return True
 
 
-def _rope_before(flat: object) -> fx.Node | None:
+def _rope_before(flat: fx.Node) -> fx.Node | None:
     """The rope whose flattened output ``flat`` is."""
-    if not (isinstance(flat, fx.Node) and flat.target == RESHAPE):
+    if flat.target != RESHAPE or operand(flat, 0).target != ROPE:
         return None
-    rope = flat.args[0]
-    return rope if isinstance(rope, fx.Node) and rope.target == ROPE else None
+    return operand(flat, 0)
 
 
 def _flat(graph: CapturedGraph, rope: fx.Node, flat: fx.Node) -> fx.Node:
     """The rope's input in the flat shape [B,S,H*E]."""
-    source = rope.args[0]
-    assert isinstance(source, fx.Node)
-    inner = source.args[0] if source.target == RESHAPE else None
-    if isinstance(inner, fx.Node) and same_shape(inner, flat):
+    source = operand(rope, 0)
+    if source.target == RESHAPE and same_shape(inner := operand(source, 0), flat):
         return inner
     node = graph.graph.call_function(RESHAPE, (source, flat.args[1]))
     node.meta["val"] = flat.meta["val"]

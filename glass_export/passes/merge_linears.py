@@ -8,7 +8,7 @@ from collections import defaultdict
 import torch
 from torch import fx
 
-from glass_export.graph import CapturedGraph, Weight, shape_of
+from glass_export.graph import CapturedGraph, Weight, operand, shape_of
 from glass_export.passes.base import Pass, PassResult
 
 LINEAR = torch.ops.aten.linear.default
@@ -26,9 +26,7 @@ class MergeLinears(Pass):
         """Group by input; groups of one are left alone."""
         groups: dict[tuple[fx.Node, bool], list[fx.Node]] = defaultdict(list)
         for node in graph.nodes(LINEAR):
-            source = node.args[0]
-            assert isinstance(source, fx.Node)
-            groups[source, _bias(node) is not None].append(node)
+            groups[operand(node, 0), _bias(node) is not None].append(node)
         siblings = [nodes for nodes in groups.values() if len(nodes) > 1]
         for nodes in siblings:
             _merge(graph, nodes)
@@ -42,7 +40,7 @@ def _bias(node: fx.Node) -> fx.Node | None:
 
 def _merge(graph: CapturedGraph, linears: list[fx.Node]) -> None:
     first = linears[0]
-    joined = [_concatenate(graph, [n.args[1] for n in linears])]  # type: ignore[misc]  # fx args
+    joined = [_concatenate(graph, [operand(n, 1) for n in linears])]
     biases = [b for n in linears if (b := _bias(n)) is not None]
     if biases:
         joined.append(_concatenate(graph, biases))
@@ -54,7 +52,7 @@ def _merge(graph: CapturedGraph, linears: list[fx.Node]) -> None:
         outs = [graph.graph.call_function(operator.getitem, (parts, i)) for i in range(len(sizes))]
     whole.meta["val"] = values[0].new_empty((*values[0].shape[:-1], sum(sizes)))
     parts.meta["val"] = tuple(values)
-    for old, new, value in zip(linears, outs, values):
+    for old, new, value in zip(linears, outs, values, strict=True):
         new.meta["val"] = value
         old.replace_all_uses_with(new)
 
@@ -74,5 +72,5 @@ def _concatenate(graph: CapturedGraph, nodes: list[fx.Node]) -> fx.Node:
 
 def joined_name(names: list[str]) -> str:
     """``a.q.weight``, ``a.k.weight`` -> ``a.q+k.weight``; the parts that differ, joined by +."""
-    columns = list(zip(*(name.split(".") for name in names)))
+    columns = list(zip(*(name.split(".") for name in names), strict=True))
     return ".".join(c[0] if len(set(c)) == 1 else "+".join(c) for c in columns)

@@ -6,7 +6,7 @@ import torch
 from torch import fx
 
 from glass_export.errors import LoweringError
-from glass_export.graph import CapturedGraph, same_shape, shape_of
+from glass_export.graph import CapturedGraph, operand, same_shape, shape_of
 from glass_export.passes.base import Pass, PassResult
 
 RESHAPE = torch.ops.aten.reshape.default
@@ -23,8 +23,8 @@ _VIEWS = (
 class SimplifyReshapes(Pass):
     """Every view becomes reshape(x, static shape, -1 for the one dynamic dimension).
 
-    A reshape of a reshape skips the inner one, one that keeps the shape goes away, and one that only
-    adds or drops unit dimensions before a norm moves behind it (a single key/value head).
+    A reshape of a reshape skips the inner one, one that keeps the shape goes away, and one that
+    keeps the last dimension moves behind a norm (so that a single key/value head needs none).
     """
 
     def call(self, graph: CapturedGraph) -> PassResult:
@@ -56,11 +56,10 @@ def _normalise(node: fx.Node) -> bool:
 
 def _sink(graph: CapturedGraph, norm: fx.Node) -> bool:
     """norm(reshape(x)) -> reshape(norm(x)) when the last dimension keeps its width."""
-    view = norm.args[0]
-    if not (isinstance(view, fx.Node) and view.target == RESHAPE):
+    view = operand(norm, 0)
+    if view.target != RESHAPE:
         return False
-    source = view.args[0]
-    assert isinstance(source, fx.Node)
+    source = operand(view, 0)
     if shape_of(source)[-1] != shape_of(view)[-1]:
         return False
     with graph.graph.inserting_before(norm):
@@ -72,11 +71,9 @@ def _sink(graph: CapturedGraph, norm: fx.Node) -> bool:
 
 
 def _simplify(node: fx.Node) -> bool:
-    modified, source = False, node.args[0]
-    assert isinstance(source, fx.Node)
+    modified, source = False, operand(node, 0)
     while source.target == RESHAPE:
-        source, modified = source.args[0], True
-        assert isinstance(source, fx.Node)
+        source, modified = operand(source, 0), True
     node.args = (source, node.args[1])
     if same_shape(source, node):
         node.replace_all_uses_with(source)

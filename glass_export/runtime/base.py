@@ -1,4 +1,4 @@
-"""What an execution engine has to offer to the driver. Imports neither torch, transformers nor onnx.
+"""What an execution engine offers to the driver. Imports neither torch, transformers nor onnx.
 
 Legend: T tokens of one prefill call, N requested logit rows, L layers, F FFN width, K kept neurons,
 V vocabulary.
@@ -37,9 +37,7 @@ class LocalStatistics:
     @classmethod
     def zeros(cls, layers: int, d_ff: int) -> LocalStatistics:
         """Statistics of no token at all."""
-        return cls(
-            np.zeros((layers, d_ff), np.float32), np.zeros((layers, d_ff), np.float32), 0.0
-        )
+        return cls(np.zeros((layers, d_ff), np.float32), np.zeros((layers, d_ff), np.float32), 0.0)
 
     def add(self, other: LocalStatistics) -> None:
         """Add the sums of further tokens in place: chunks add up to the whole prompt."""
@@ -92,7 +90,7 @@ class Backend(Protocol):
         ...
 
     def decode(self, token: int, position: int) -> FloatArray:
-        """Run one token with the selected neurons. Returns logits [V], valid until the next call."""
+        """Run one token with the selected neurons: logits [V], valid until the next call."""
         ...
 
     def close(self) -> None:

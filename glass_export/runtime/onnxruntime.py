@@ -57,6 +57,7 @@ class OnnxRuntimeBackend:
         self._prefill = _load(artifact, "prefill", options)
         self._pack = _load(artifact, "pack", options)
         self._decode = _load(artifact, "decode", options)
+        self._rows: dict[str, ort.OrtValue] | None = None
         self._bind_prefill()
         self._bind_decode()
         self._bind_caches()
@@ -107,7 +108,8 @@ class OnnxRuntimeBackend:
         """See Backend.decode. Shape: logits [V]."""
         self._token[0, 0], self._position[0] = token, position
         self._decode.run_with_iobinding(self._decode_binding)
-        return self._logits[0, 0]
+        logits: FloatArray = self._logits[0, 0]
+        return logits
 
     def close(self) -> None:
         """Drop the sessions and their buffers; the mapping goes with the last view of it."""
@@ -115,7 +117,6 @@ class OnnxRuntimeBackend:
             self.__dict__.pop(name, None)
         self._rows = None
         self._weights = {}
-        self._caches: list[tuple[str, ort.OrtValue]] = []
 
     def _bind_prefill(self) -> None:
         shape = (self.dims.layers, self.dims.d_ff)
@@ -129,7 +130,6 @@ class OnnxRuntimeBackend:
     def _bind_decode(self) -> None:
         self._token = np.zeros((1, 1), np.int64)
         self._logits = np.empty((1, 1, self.dims.vocab_size), np.float32)
-        self._rows: dict[str, ort.OrtValue] | None = None
         self._decode_binding = self._decode.io_binding()
         self._decode_binding.bind_ortvalue_input("input_ids", _value(self._token))
         self._decode_binding.bind_ortvalue_input("position", _value(self._position))

@@ -70,11 +70,12 @@ def _online(source: Source) -> FetchedModel:
     names = [file.rfilename for file in found.siblings or []]
     if not any(name.endswith(".safetensors") and "/" not in name for name in names):
         raise Unavailable("it has no safetensors weights; pickled ones are never opened")
-    path = _download(source, str(found.sha), page)
-    return folder(path, kind="hub", reference=f"{source.repo}@{found.sha}")
+    path = _download(source, page)
+    return folder(path, kind="hub", reference=f"{source.repo}@{path.name}")
 
 
-def _download(source: Source, commit: str, page: str) -> Path:
+def _download(source: Source, page: str) -> Path:
+    """Download a snapshot; its folder is named after the commit."""
     from huggingface_hub import errors, snapshot_download
 
     with progress(f"Downloading {source.repo}", None, "bytes") as task:
@@ -82,7 +83,7 @@ def _download(source: Source, commit: str, page: str) -> Path:
             return Path(
                 snapshot_download(
                     source.repo,
-                    revision=commit,
+                    revision=source.revision,
                     allow_patterns=_ALLOWED,
                     ignore_patterns=_IGNORED,
                     etag_timeout=_PATIENCE,

@@ -29,26 +29,25 @@ def verify_artifact(
 
     Raises:
         ArtifactError: the artifact is damaged, or was exported without a reference.
-        VerificationError: a check failed; the message lists those that did.
     """
     artifact = Artifact.open(path, check="full" if check_hashes else "size")
     reference = Reference.load(artifact.file(REFERENCE_NAME))
     backend = open_backend(artifact, threads=None, max_length=None)
     try:
-        report = compare(backend, reference, tolerance)
+        return compare(backend, reference, tolerance)
     finally:
         backend.close()
-    if not report["passed"]:
-        raise VerificationError(_failures(report))
-    return report
 
 
-def _failures(report: dict[str, Any]) -> str:
+def require_passed(report: dict[str, Any]) -> None:
+    """Raise VerificationError, listing the failed checks, unless all passed."""
     failed = [c for c in report["checks"] if not c["passed"]]
+    if not failed:
+        return
     lines = "\n".join(
         f"  {c['name']}: got {c['value']:.3g}, expected at most {c['limit']:.3g}" for c in failed
     )
-    return (
+    raise VerificationError(
         f"the artifact differs from the eager model in {len(failed)} of {len(report['checks'])} "
         f"checks:\n{lines}"
     )

@@ -110,7 +110,7 @@ def _margin(logits: Tensor) -> Tensor:
 def score_sums(
     model: PreTrainedModel, sites: list[FfnSite]
 ) -> Iterator[Callable[[], tuple[np.ndarray, np.ndarray]]]:
-    """Inside the block every FFN sums abs(u) and u^2 of its tokens; call the result for [L,F] x 2."""
+    """Inside the block FFNs sum abs(u) and u^2 over a pass; call the result for two [L,F]."""
     unit: list[Tensor] = [torch.empty(0)] * len(sites)
 
     def hook(layer: int) -> Callable[[nn.Module, tuple[Tensor]], None]:

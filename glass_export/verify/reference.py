@@ -25,10 +25,11 @@ class PromptReference:
     """The eager model's results for one prompt.
 
     Shape: input_ids [T]; prefill_logits [V] after the prompt; abs_sum and sq_sum [L,F], the score
-    sums over the prompt; greedy [N], the dense model's greedy tokens, and greedy_margin [N], how far
-    their logits lead; indices int32 [L,K], the neurons chosen from those scores; sparse_tokens and
-    sparse_margin [N-1], the sparse model's next token after each greedy one; sparse_logits [V], its
-    last logits; resumed_logits [V], dense logits after prompt, greedy tokens and the prompt again.
+    sums over the prompt; greedy [N], the dense model's greedy tokens, and greedy_margin [N], how
+    far their logits lead; indices int32 [L,K], the neurons chosen from those scores; sparse_tokens
+    and sparse_margin [N-1], the sparse model's next token after each greedy one; sparse_logits
+    [V], its last logits; resumed_logits [V], dense logits after prompt, greedy tokens and the
+    prompt again.
     """
 
     input_ids: IntArray

@@ -3,7 +3,7 @@
     python tests/bench/bench_decode.py artifacts/smollm2-onnx --density 0.5,0.3
 
 Densities take turns in short blocks within one process, so that drifts of the machine meet all of
-them; figures are medians over all steps, spread is the quartiles. Prints a table, then one JSON line.
+them; figures are medians over all steps, spread is the quartiles. Prints a table, then a JSON line.
 """
 
 from __future__ import annotations
@@ -89,9 +89,7 @@ def main() -> None:
     options = parser.parse_args()
 
     densities = [1.0, *(float(d) for d in options.density.split(","))]
-    times = measure(
-        options.artifact, densities, options.context, options.steps, options.threads
-    )
+    times = measure(options.artifact, densities, options.context, options.steps, options.threads)
     manifest = Artifact.open(options.artifact).manifest
     weights = sum(t.nbytes for t in manifest.target.tensors) / 2**20
     before, peak = session_memory(options.artifact, densities[1], options.context)

@@ -135,7 +135,6 @@ def _set(path: str, value: Any) -> Edit:
         (_set("target.graphs.decode", "other.onnx"), "'other.onnx' is used but not in files"),
         (_set("target.weights", "other.bin"), "'other.bin' is used but not in files"),
         (_set("target.prefill_chunk", 0), "prefill_chunk"),
-        (_set("target.prefill_chunk", 33), "prefill_chunk"),
         (_set("target.tensors.0.offset", -1), "outside the file"),
         (_set("target.tensors.1.offset", 49), "outside the file of 64 bytes"),
         (_set("target.tensors.0.nbytes", 31), "need 32"),

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+FOREIGN = ("HF_HUB_CACHE", "HF_TOKEN", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 FETCH = """
 import json, logging, sys
 logging.basicConfig(format="%(message)s")
@@ -60,8 +61,10 @@ class Hub(BaseHTTPRequestHandler):
         elif path.startswith("/api/models/"):
             about = {"id": "a/b", "sha": COMMIT, "siblings": [{"rfilename": n} for n in self.files]}
             self.send(200, json.dumps(about).encode())
+        elif (name := path.partition(f"/resolve/{COMMIT}/")[2]) not in self.files:
+            self.send(404, b"{}")
         else:
-            data = self.files[path.partition(f"/resolve/{COMMIT}/")[2]]
+            data = self.files[name]
             tag = hashlib.sha256(data).hexdigest()
             self.send(200, data, {"ETag": f'"{tag}"', "X-Repo-Commit": COMMIT})
 
@@ -92,9 +95,9 @@ def hub(checkpoint: Callable[[str], Path]) -> Iterator[tuple[str, type[Hub]]]:
 
 
 def run(address: str, home: Path, model: str = "a/b", **settings: str) -> dict[str, Any]:
-    environment = os.environ | {"HF_ENDPOINT": address, "HF_HOME": str(home), **settings}
-    for name in ("HF_HUB_CACHE", "HF_TOKEN"):
-        environment.pop(name, None)
+    environment = {name: value for name, value in os.environ.items() if name not in FOREIGN}
+    environment |= {"HF_ENDPOINT": address, "HF_HOME": str(home), "NO_PROXY": "127.0.0.1"}
+    environment |= settings
     outcome = subprocess.run(
         [sys.executable, "-c", FETCH, model],
         env=environment, capture_output=True, text=True, timeout=120, check=True,

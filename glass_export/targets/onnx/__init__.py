@@ -53,9 +53,7 @@ def lower(source: LoweringInput, folder: Path) -> TargetInfo:
     )
 
 
-def _translate(
-    source: LoweringInput, graph: CapturedGraph, weights: WeightFile
-) -> GraphBuilder:
+def _translate(source: LoweringInput, graph: CapturedGraph, weights: WeightFile) -> GraphBuilder:
     builder = GraphBuilder(graph.name, weights)
     translation = Translation(graph, builder, source.sites)
     _declare_inputs(translation, source)

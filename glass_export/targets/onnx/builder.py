@@ -14,8 +14,8 @@ from glass_export.graph import Weight
 from glass_export.spec import GraphSignature, TensorSpec
 from glass_export.targets.onnx.weights import WeightFile
 
-OPSETS = {"": 21, "com.microsoft": 1}
-IR_VERSION = 10
+OPSETS = {"": 23, "com.microsoft": 1}
+IR_VERSION = 11
 _TYPES = {
     "float32": ir.DataType.FLOAT,
     "int64": ir.DataType.INT64,
@@ -66,7 +66,7 @@ class GraphBuilder:
 
     def _initializer(self, name: str, tensor: ir.TensorProtocol) -> ir.Value:
         value = ir.Value(
-            name=name, shape=ir.Shape(tensor.shape), type=ir.TensorType(tensor.dtype)
+            name=name, shape=ir.Shape(tensor.shape.numpy()), type=ir.TensorType(tensor.dtype)
         )
         value.const_value = tensor
         self.graph.register_initializer(value)

@@ -103,7 +103,11 @@ def _unary(kind: str) -> Callable[[Translation, fx.Node], Values]:
 def _rms_norm(t: Translation, node: fx.Node) -> Values:
     x, weight, eps = node.args
     return t.builder.op(
-        "SimplifiedLayerNormalization", t.value(x), t.value(weight), axis=-1, epsilon=eps,
+        "RMSNormalization",
+        t.value(x),
+        t.value(weight),
+        axis=-1,
+        epsilon=eps,
         stash_type=1,
     )
 
@@ -120,7 +124,7 @@ def _add_rms_norm(t: Translation, node: fx.Node) -> Values:
 
 
 def _lengths(t: Translation, position: object) -> tuple[ir.Value, ir.Value]:
-    """Contents of the cache after this call: as GroupQueryAttention wants it, total - 1 and total."""
+    """Cache contents after this call, in GroupQueryAttention's terms: total - 1 and total."""
     if "total" not in t.memo:
         b, ids = t.builder, t.builder.graph.inputs[0]
         steps = b.op("Shape", ids, start=1, end=2)
@@ -144,8 +148,13 @@ def _rotary_attention(t: Translation, node: fx.Node) -> Values:
     return t.builder.ops(
         "GroupQueryAttention",
         [
-            t.value(query), *optional, t.value(key_cache), t.value(value_cache),
-            *_lengths(t, position), t.value(cos), t.value(sin),
+            t.value(query),
+            *optional,
+            t.value(key_cache),
+            t.value(value_cache),
+            *_lengths(t, position),
+            t.value(cos),
+            t.value(sin),
         ],
         3,
         domain=MICROSOFT,
@@ -184,9 +193,7 @@ def _scoring_ffn(t: Translation, node: fx.Node) -> Values:
     hidden = _gated(t, t.value(x), b.weight(gate_up), str(activation))
     out = b.op("MatMul", hidden, b.weight(down))
     scale = _score_scale(t, score_weights, site.d_ff)
-    unit = b.op(
-        "SimplifiedLayerNormalization", hidden, scale, axis=-1, epsilon=1e-30, stash_type=1
-    )
+    unit = b.op("RMSNormalization", hidden, scale, axis=-1, epsilon=1e-30, stash_type=1)
     axes = t.ints(0, 1)
     return [
         out,
@@ -196,7 +203,7 @@ def _scoring_ffn(t: Translation, node: fx.Node) -> Values:
 
 
 def _score_scale(t: Translation, score_weights: object, d_ff: int) -> ir.Value:
-    """m_t / sqrt(F) for every token and neuron [1,T,F]: an RMS norm is sqrt(F) times a unit vector."""
+    """m_t / sqrt(F) for every neuron [1,T,F]; an RMS norm is sqrt(F) times a unit vector."""
     key = f"score_scale_{d_ff}"
     if key not in t.memo:
         b = t.builder

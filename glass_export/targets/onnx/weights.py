@@ -50,7 +50,7 @@ class WeightFile:
         offset = -(-self._file.tell() // ALIGNMENT) * ALIGNMENT
         self._file.seek(offset)
         data = np.ascontiguousarray(array)
-        self._file.write(memoryview(data).cast("B"))
+        self._file.write(data.data)
         self.entries[name] = TensorEntry(
             name=name, dtype="float32", shape=array.shape, offset=offset, nbytes=data.nbytes
         )

@@ -1,4 +1,4 @@
-"""Every pass: what it rewrites, what it leaves alone, and that the graph still computes the same."""
+"""Every pass: what it rewrites, what it leaves alone, and that the result stays the same."""
 
 from __future__ import annotations
 
@@ -50,10 +50,7 @@ def trace(body: Callable[[Fn, Tensor], Tensor]) -> CapturedGraph:
         module, (torch.randn(1, 5, 24),), dynamic_shapes=({1: Dim("T")},), strict=False
     )
     owners = program.graph_signature.inputs_to_parameters
-    weights = {
-        node: Weight.of(name, program.state_dict[name])
-        for node, name in owners.items()
-    }
+    weights = {node: Weight.of(name, program.state_dict[name]) for node, name in owners.items()}
     graph = CapturedGraph("test", program.graph, ("x",), ("y",), weights)
     graph.prune()
     return graph
@@ -189,9 +186,7 @@ def roped(m: Fn, x: Tensor, other: Tensor | None = None) -> Tensor:
 
 
 def test_rotary_attention_takes_query_key_and_value_apart() -> None:
-    graph, modified = apply(
-        PassManagerAsPass(SimplifyReshapes(), FuseRotaryAttention()), roped
-    )
+    graph, modified = apply(PassManagerAsPass(SimplifyReshapes(), FuseRotaryAttention()), roped)
     (node,) = graph.nodes(glass.rotary_attention.default)
     assert modified and node.args[1] is not None and glass.rope.default not in targets(graph)
 

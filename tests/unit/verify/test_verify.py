@@ -13,10 +13,10 @@ import pytest
 from glass_export.artifact import Artifact
 from glass_export.errors import ArtifactError, VerificationError
 from glass_export.families import known_families
-from glass_export.verify import REFERENCE_NAME, verify_artifact
+from glass_export.verify import require_passed, verify_artifact
 from glass_export.verify.compare import _mismatches
 from glass_export.verify.eager import PROMPTS
-from glass_export.verify.reference import Reference
+from glass_export.verify.reference import REFERENCE_NAME, Reference
 
 Exported = Callable[[str], Path]
 
@@ -44,7 +44,7 @@ def test_changed_weights_fail_even_without_hashes(copy: Path, name: str) -> None
     with pytest.raises(ArtifactError, match=r"weights\.bin"):
         verify_artifact(copy)
     with pytest.raises(VerificationError, match=r"prefill logits: got .* expected at most"):
-        verify_artifact(copy, check_hashes=False)
+        require_passed(verify_artifact(copy, check_hashes=False))
 
 
 def changed(copy: Path, **fields: np.ndarray) -> None:
@@ -67,7 +67,7 @@ def test_every_check_can_fail(copy: Path, field: str, check: str) -> None:
     array = getattr(Reference.load(copy / REFERENCE_NAME).prompts[0], field)
     changed(copy, **{field: array + np.float32(0.1) * array.std()})
     with pytest.raises(VerificationError, match=f"prompt 0: {check}: got"):
-        verify_artifact(copy, check_hashes=False)
+        require_passed(verify_artifact(copy, check_hashes=False))
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_another_token_fails(copy: Path, field: str, check: str) -> None:
     array[-1] = 7 if array[-1] != 7 else 8
     changed(copy, **{field: array})
     with pytest.raises(VerificationError, match=f"prompt 0: {check}: got"):
-        verify_artifact(copy, check_hashes=False)
+        require_passed(verify_artifact(copy, check_hashes=False))
 
 
 def test_a_difference_after_a_tie_is_no_mismatch() -> None:
