@@ -19,13 +19,7 @@ class InPlaceCache(Cache):
     """Cache of ``layers`` layers and ``capacity`` tokens that is never copied as it grows."""
 
     def __init__(self, layers: int, capacity: int) -> None:
-        self._in_place = [_Layer(capacity) for _ in range(layers)]
-        super().__init__(layers=list(self._in_place))
-
-    def keep_rows(self, rows: Tensor) -> None:
-        """Drop all rows of the batch but ``rows`` (sorted), moving the others down in place."""
-        for layer in self._in_place:
-            layer.keep_rows(rows)
+        super().__init__(layers=[_Layer(capacity) for _ in range(layers)])
 
 
 class _Layer(DynamicLayer):  # type: ignore[no-untyped-call]  # untyped __init_subclass__
@@ -63,11 +57,3 @@ class _Layer(DynamicLayer):  # type: ignore[no-untyped-call]  # untyped __init_s
     def get_seq_length(self) -> int:
         """Tokens stored."""
         return self.length
-
-    def keep_rows(self, rows: Tensor) -> None:
-        """Move ``rows`` (sorted) to the front and shrink the batch to them."""
-        for buffer in (self.keys, self.values):
-            for target, source in enumerate(rows.tolist()):
-                if target != source:
-                    buffer[target, :, : self.length] = buffer[source, :, : self.length]
-        self.keys, self.values = self.keys[: len(rows)], self.values[: len(rows)]

@@ -51,21 +51,18 @@ def write_text(
 ) -> list[Sequence]:
     """Sample exactly ``settings.tokens`` tokens, in rounds that the cache keeps one by one.
 
-    A sequence ends at a stop token (which belongs to it) or at its greatest length. Rounds follow
-    until there is enough; the last sequences are cut. A round depends on the seed, its number and
-    the text before it, so a resumed run writes the same text.
+    A sequence ends at a stop token (which belongs to it), at its greatest length, or with its
+    round. A round depends on the seed and its number, so a resumed run writes the same text.
 
     Raises:
-        CalibrationError: NaN in the logits, dead text, or documents too short to get anywhere.
+        CalibrationError: NaN in the logits, dead text, or documents of next to no tokens.
     """
     rounds = store.load_text()
     with progress("writing calibration text", settings.tokens, "tokens") as task:
-        task.advance(sum(len(sequence) for part in rounds for sequence in part))
+        task.advance(_written(rounds))
         while (missing := settings.tokens - _written(rounds)) > 0:
-            rows = min(settings.batch, math.ceil(missing / _mean_length(rounds, settings)))
             seed = int(np.random.SeedSequence([settings.seed, len(rounds)]).generate_state(1)[0])
-            part = _round(model, settings, rows, missing, seed, task.advance)
-            rounds.append(part)
+            rounds.append(_round(model, settings, missing, seed, task.advance))
             _check_alive(rounds)
             store.save_text(rounds)
     sequences = [sequence for part in rounds for sequence in part]
@@ -77,46 +74,69 @@ def _written(rounds: list[list[Sequence]]) -> int:
     return sum(len(sequence) for part in rounds for sequence in part)
 
 
-def _mean_length(rounds: list[list[Sequence]], settings: TextSettings) -> float:
-    count = sum(len(part) for part in rounds)
-    return _written(rounds) / count if count else float(settings.sequence_length)
-
-
 @torch.no_grad()
 def _round(
     model: PreTrainedModel,
     settings: TextSettings,
-    rows: int,
     missing: int,
     seed: int,
     advance: Callable[[float], None],
 ) -> list[Sequence]:
-    """Write ``rows`` sequences at once, at most ``missing`` tokens together."""
+    """Write ``missing`` tokens, or as many as one batch of full-length sequences has.
+
+    Every row writes one token a step. Where a document ends, the next one starts in the same row
+    from the begin-of-text token; it sees nothing of what is before it.
+    """
+    length, bos = settings.sequence_length, settings.bos_token_id
+    rows = min(settings.batch, math.ceil(missing / length))
+    missing = min(missing, rows * length)
+    steps = math.ceil(missing / rows)
     generator = torch.Generator().manual_seed(seed)
-    cache = InPlaceCache(model.config.get_text_config().num_hidden_layers, settings.sequence_length)
+    cache = InPlaceCache(model.config.get_text_config().num_hidden_layers, steps)
     stops = torch.tensor(settings.stop_ids, dtype=torch.long)
-    current = torch.full((rows, 1), settings.bos_token_id, dtype=torch.long)
-    written = torch.zeros((rows, settings.sequence_length), dtype=torch.int32)
-    lengths = torch.zeros(rows, dtype=torch.long)
-    live = torch.arange(rows)
-    for step in range(settings.sequence_length):
-        output = model(
-            input_ids=current.to(model.device),
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        tokens = _sample(output.logits[:, -1], settings.temperature, generator)
-        written[live, step] = tokens.int()
-        lengths[live] += 1
-        advance(float(min(len(live), missing - int(lengths.sum()) + len(live))))
-        going = ~torch.isin(tokens, stops)
-        if not going.any() or int(lengths.sum()) >= missing:
-            break
-        if not going.all():
-            cache.keep_rows(going.nonzero()[:, 0])
-        live, current = live[going], tokens[going, None]
-    return _cut([row[:n].numpy() for row, n in zip(written, lengths, strict=True)], missing)
+    written = torch.zeros((rows, steps), dtype=torch.int32)
+    starts = torch.zeros(rows, dtype=torch.long)
+    ended = torch.zeros((rows, steps), dtype=torch.bool)
+    current = torch.full((rows,), bos)
+    for step in range(steps):
+        logits = _next_logits(model, cache, current, starts, step)
+        tokens = _sample(logits, settings.temperature, generator)
+        written[:, step] = tokens
+        ended[:, step] = torch.isin(tokens, stops)
+        current = torch.where(ended[:, step], bos, tokens)
+        starts = torch.where(ended[:, step], step + 1, starts)
+        advance(float(max(0, min(rows, missing - step * rows))))
+    return _cut(_split(written, ended), missing)
+
+
+def _next_logits(
+    model: PreTrainedModel, cache: InPlaceCache, tokens: Tensor, starts: Tensor, step: int
+) -> Tensor:
+    """Logits [B,V] after ``tokens`` [B] in column ``step`` of documents begun at ``starts`` [B]."""
+    places: dict[str, Tensor] = {}
+    if bool(starts.any()):
+        columns = torch.arange(step + 1)
+        places["attention_mask"] = (columns >= starts[:, None]).long().to(model.device)
+        places["position_ids"] = (step - starts)[:, None].to(model.device)
+    output = model(
+        input_ids=tokens[:, None].to(model.device),
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+        **places,
+    )
+    logits: Tensor = output.logits[:, -1]
+    return logits
+
+
+def _split(written: Tensor, ended: Tensor) -> list[Sequence]:
+    """The documents of every row [B,T], in order."""
+    return [
+        part
+        for row, ends in zip(written.numpy(), ended.numpy(), strict=True)
+        for part in np.split(row, np.flatnonzero(ends) + 1)
+        if len(part)
+    ]
 
 
 def _sample(logits: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
@@ -146,8 +166,7 @@ def _cut(sequences: list[Sequence], missing: int) -> list[Sequence]:
 def _check_alive(rounds: list[list[Sequence]]) -> None:
     sequences = [sequence for part in rounds for sequence in part]
     tokens = np.concatenate(sequences)
-    full = sequences[:-1] or sequences  # the last one may have been cut
-    mean = sum(map(len, full)) / len(full)
+    mean = len(tokens) / len(sequences)
     if mean < MIN_MEAN_LENGTH:
         raise CalibrationError(
             "calibration text: too few tokens: the model ends its documents after "

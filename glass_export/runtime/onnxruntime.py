@@ -53,10 +53,10 @@ class OnnxRuntimeBackend:
         self.prefill_chunk = manifest.target.prefill_chunk
         self.max_length = _checked_length(max_length, manifest.model.max_length)
         self._weights = _map_weights(artifact)
-        options = _options(threads, self._weights)
-        self._prefill = _load(artifact, "prefill", options)
-        self._pack = _load(artifact, "pack", options)
-        self._decode = _load(artifact, "decode", options)
+        self._prefill, self._pack, self._decode = (
+            _load(artifact, role, _options(threads, self._weights, arena=role == "decode"))
+            for role in ("prefill", "pack", "decode")
+        )
         self._rows: dict[str, ort.OrtValue] | None = None
         self._bind_prefill()
         self._bind_decode()
@@ -208,12 +208,16 @@ def _map_weights(artifact: Artifact) -> dict[str, ort.OrtValue]:
     }
 
 
-def _options(threads: int | None, weights: dict[str, ort.OrtValue]) -> ort.SessionOptions:
+def _options(
+    threads: int | None, weights: dict[str, ort.OrtValue], *, arena: bool
+) -> ort.SessionOptions:
     if threads is not None and threads < 1:
         raise GenerationError(f"threads: got {threads}, expected at least 1")
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
     options.log_severity_level = 3
+    # An arena keeps the largest prompt's activations; one token's are small.
+    options.enable_cpu_mem_arena = arena
     # A packed private copy per session would more than double the memory.
     options.add_session_config_entry("session.disable_prepacking", "1")
     # Idle threads of one session must not take processors from the others.

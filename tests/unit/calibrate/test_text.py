@@ -10,7 +10,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from glass_export.calibrate.cache import CalibrationCache
 from glass_export.calibrate.kv import InPlaceCache
-from glass_export.calibrate.text import TextSettings, _sample, write_text
+from glass_export.calibrate.text import TextSettings, _next_logits, _sample, write_text
 
 NO_CACHE = CalibrationCache(None, {})
 
@@ -85,9 +85,23 @@ def test_in_place_cache_decodes_like_that_of_transformers(
     tokens = torch.randint(2, 320, (4, 20), generator=torch.Generator().manual_seed(0))
     cache = InPlaceCache(3, 20)
     expected = decode(model, DynamicCache(config=model.config), tokens)
-    got = decode(model, cache, tokens[:, :12])
-    torch.testing.assert_close(got, expected[:, :12], atol=1e-4, rtol=1e-4)
-    rows = torch.tensor([1, 3])
-    cache.keep_rows(rows)
-    got = decode(model, cache, tokens[rows, 12:])
-    torch.testing.assert_close(got, expected[rows, 12:], atol=1e-4, rtol=1e-4)
+    got = decode(model, cache, tokens)
+    torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gemma3_text"])
+@torch.no_grad()
+def test_a_sequence_begun_late_in_a_row_sees_nothing_before_it(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("glass_export.calibrate.kv.STORAGE", torch.float32)
+    model = tiny_model(family)
+    tokens = torch.randint(2, 320, (3, 20), generator=torch.Generator().manual_seed(0))
+    begins = torch.tensor([0, 7, 13])  # where the row's second document begins
+    cache = InPlaceCache(3, 20)
+    for step in range(20):
+        starts = torch.where(begins <= step, begins, 0)
+        got = _next_logits(model, cache, tokens[:, step], starts, step)
+    for row, begin in enumerate(begins.tolist()):
+        expected = model(input_ids=tokens[row : row + 1, begin:]).logits[0, -1]
+        torch.testing.assert_close(got[row], expected, atol=1e-4, rtol=1e-4)

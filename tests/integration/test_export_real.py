@@ -1,0 +1,96 @@
+"""SmolLM2 from its wheel to a verified ONNX artifact and answers, by the command line."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from glass_export.artifact import Artifact
+from glass_export.runtime import Session
+
+pytestmark = pytest.mark.slow
+
+QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
+
+
+def glass_export(*arguments: str) -> str:
+    command = [sys.executable, "-m", "glass_export", *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Exported with a short calibration text: this is a test of the way, not of the prior."""
+    output = tmp_path_factory.mktemp("real") / "smollm2-onnx"
+    report = glass_export(
+        "--model", "smollm2", "--target", "onnx", "--output", str(output), "--json",
+        "--set", "calibration.tokens=1024", "--set", "export.max_length=512",
+        "--set", "verify.tokens=64",
+    )  # fmt: skip
+    assert json.loads(report)["verification"]["passed"]
+    return output
+
+
+def test_the_manifest_tells_source_size_and_verification(artifact: Path) -> None:
+    manifest = Artifact.open(artifact, check="full").manifest
+    assert manifest.model.source.kind in ("wheels", "hub")
+    assert (manifest.model.dims.layers, manifest.model.dims.d_ff) == (30, 1536)
+    weights = sum(t.nbytes for t in manifest.target.tensors)
+    assert weights < 1.01 * 4 * 134.6e6  # every parameter once
+    checks = manifest.verification["checks"]
+    assert max(c["value"] for c in checks if c["limit"]) < 1e-3
+    assert sum("greedy tokens" in c["name"] for c in checks) == 4
+
+
+def test_few_nodes(artifact: Path) -> None:
+    for role in ("prefill", "decode"):
+        graph = onnx.load(artifact / f"{role}.onnx", load_external_data=False).graph
+        assert len(graph.node) / 30 < 20
+
+
+def test_dense_and_sparse_answers(artifact: Path) -> None:
+    with Session.open(artifact) as session:
+        dense = session.generate(QUESTION, max_new_tokens=24, density=1.0)
+        half = session.generate(QUESTION, max_new_tokens=24, density=0.5)
+    assert "Paris" in dense.text
+    assert half.stats.kept_neurons == 768 and half.token_ids != dense.token_ids
+    assert dense.stats.decode_tps > 0 and dense.stats.peak_rss_mb > 500
+
+
+def test_a_long_prompt_goes_in_chunks_and_scores_as_a_whole(artifact: Path) -> None:
+    with Session.open(artifact) as session:
+        ids = list(session.text.encode_text("one two three four five six " * 60)[0])[:400]
+        whole = session.prefill(ids)
+        session.reset()
+        session.backend.prefill_chunk = 33
+        parts = session.prefill(ids)
+    np.testing.assert_allclose(parts.logits, whole.logits, atol=2e-3)
+    np.testing.assert_allclose(
+        parts.statistics.abs_sum, whole.statistics.abs_sum, rtol=1e-3, atol=1e-3
+    )
+
+
+def test_run_inspect_verify_and_compare(artifact: Path) -> None:
+    answer = json.loads(
+        glass_export("run", str(artifact), "Say hello.", "--max-new-tokens", "8", "--json")
+    )
+    assert answer["text"] and answer["stats"]["density"] == 0.5
+    assert json.loads(glass_export("inspect", str(artifact), "--json"))["schema_version"] == 1
+    assert json.loads(glass_export("verify", str(artifact), "--json"))["passed"]
+    rows = json.loads(
+        glass_export("compare", str(artifact), "Hi", "--max-new-tokens", "8", "--json")
+    )
+    assert [row["stats"]["density"] for row in rows] == [1.0, 0.5]
+
+
+def test_a_longer_greedy_text_is_the_eager_models(artifact: Path) -> None:
+    from glass_export.verify.reference import REFERENCE_NAME, Reference
+
+    reference = Reference.load(artifact / REFERENCE_NAME)
+    assert all(len(prompt.greedy) == 64 for prompt in reference.prompts)
