@@ -17,7 +17,8 @@ from glass_export.recipe import Recipe
 from glass_export.scoring import Priors, select_neurons
 from glass_export.sources import cache_dir
 from glass_export.spec import kept_neurons
-from glass_export.targets.base import LoweringInput, load_target
+from glass_export.targets import check_target, load_target
+from glass_export.targets.base import LoweringInput
 from glass_export.verify import require_passed, verify_artifact
 from glass_export.verify.eager import make_reference
 from glass_export.verify.reference import REFERENCE_NAME
@@ -29,7 +30,7 @@ def export(recipe: Recipe, output: Path) -> Manifest:
     Raises:
         GlassError: a stage failed; ``output`` is as it was before.
     """
-    load_target(recipe.target.name)
+    check_target(recipe.target.name)
     with ArtifactWriter(output) as writer:
         manifest = _build(recipe, writer)
         release_memory()

@@ -24,6 +24,12 @@ def suggest(word: str, known: list[str]) -> str:
     return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(sorted(known))}"
 
 
+def choices(word: str, known: list[str]) -> str:
+    """All of ``known``, after a suggestion when one is near."""
+    hint = suggest(word, known)
+    return hint if hint.startswith("known") else f"{hint} known: {', '.join(sorted(known))}"
+
+
 def _strict(kind: type, accepted: tuple[type, ...]) -> Any:
     def hook(value: Any, _: type) -> Any:
         if (isinstance(value, bool) and kind is not bool) or not isinstance(value, accepted):

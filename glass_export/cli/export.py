@@ -26,37 +26,21 @@ def export(
 ) -> None:
     """Resolve the recipe, export it and tell where the artifact is."""
     from glass_export.recipe import resolve
+    from glass_export.targets import check_target
 
     if target:
-        _require_target(target)
+        check_target(target)
         overrides = [*overrides, f'target.name="{target}"']
     if not verify:
         overrides = [*overrides, "verify.enabled=false"]
     recipe = resolve(model, overrides)
-    _require_target(recipe.target.name)
+    check_target(recipe.target.name)
     folder = output or Path("artifacts") / f"{recipe.model.name}-{recipe.target.name}"
 
     from glass_export import pipeline
 
     manifest = pipeline.export(recipe, folder)
     _report(folder, manifest, as_json=as_json)
-
-
-def target_names() -> list[str]:
-    """Targets that this installation can compile for: the modules of ``glass_export.targets``."""
-    folder = Path(__file__).parent.parent / "targets"
-    names = {path.stem if path.is_file() else path.name for path in folder.iterdir()}
-    return sorted(name for name in names if not name.startswith("_") and name != "base")
-
-
-def _require_target(name: str) -> None:
-    from glass_export.schema import suggest
-
-    known = target_names()
-    if name not in known:
-        near = suggest(name, known)
-        listed = "" if near.startswith("known") else f" known: {', '.join(known)}"
-        raise typer.BadParameter(f"--target {name!r}: no such target; {near}{listed}")
 
 
 def _report(folder: Path, manifest: Manifest, *, as_json: bool) -> None:

@@ -11,7 +11,7 @@ import pkgutil
 from typing import TYPE_CHECKING
 
 from glass_export.errors import UnsupportedModelError
-from glass_export.schema import suggest
+from glass_export.schema import choices
 from glass_export.spec import FfnSite
 
 if TYPE_CHECKING:
@@ -30,8 +30,8 @@ def check_family(model_type: str) -> None:
     known = known_families()
     if model_type not in known:
         raise UnsupportedModelError(
-            f"model family {model_type!r} is not supported ({suggest(model_type, known)}); "
-            f"known families: {', '.join(known)}. docs/add_a_family.md tells how to add one"
+            f"model family {model_type!r} is not supported; {choices(model_type, known)}; "
+            "docs/add_a_family.md tells how to add one"
         )
 
 

@@ -22,7 +22,7 @@ from rich.table import Table
 
 from glass_export import pipeline
 from glass_export.recipe import resolve
-from glass_export.targets import base as targets
+from glass_export.targets import load_target
 
 STAGES = ("load_model", "calibrate", "make_reference", "capture", "default_passes",
           "verify_artifact")  # fmt: skip
@@ -57,7 +57,7 @@ def main() -> None:
     log: dict[str, dict[str, float]] = {"import": {"seconds": 0.0, "peak_mb": peak_mb()}}
     for stage in STAGES:
         setattr(pipeline, stage, timed(stage, getattr(pipeline, stage), log))
-    target = targets.load_target(options.target)
+    target = load_target(options.target)
     target.lower = timed("lower", target.lower, log)  # type: ignore[method-assign]  # a module
 
     recipe = resolve(options.model, [*options.overrides, f'target.name="{options.target}"'])

@@ -21,7 +21,8 @@ from glass_export.families import find_ffns, known_families
 from glass_export.passes import default_passes
 from glass_export.runtime.base import PrefillResult
 from glass_export.runtime.onnxruntime import OnnxRuntimeBackend
-from glass_export.targets.base import LoweringInput, known_targets, load_target
+from glass_export.targets import known_targets, load_target
+from glass_export.targets.base import LoweringInput
 from glass_export.targets.onnx.weights import ALIGNMENT
 from glass_export.verify.eager import masked, score_sums
 
