@@ -27,7 +27,7 @@ class _Layer(DynamicLayer):  # type: ignore[no-untyped-call]  # untyped __init_s
     values: Tensor
 
     def __init__(self, capacity: int) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]  # transformers has no types here
+        super().__init__()
         self.capacity = capacity
         self.length = 0
 

@@ -165,12 +165,12 @@ class _Ffn(torch.autograd.Function):
 
 
 def _decoder(model: PreTrainedModel) -> nn.Module:
-    module: nn.Module = model.get_decoder()  # type: ignore[no-untyped-call]  # no types upstream
+    module: nn.Module = model.get_decoder()
     return module
 
 
 def _head(model: PreTrainedModel) -> nn.Linear:
-    module: nn.Linear = model.get_output_embeddings()  # type: ignore[no-untyped-call]  # as above
+    module: nn.Linear = model.get_output_embeddings()
     return module
 
 
