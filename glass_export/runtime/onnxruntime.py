@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import mmap
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,7 @@ from glass_export.runtime.base import (
     TokenArray,
 )
 
-MINIMUM_VERSION = (1, 22)
+MINIMUM_VERSION = (1, 23)
 
 
 class OnnxRuntimeBackend:
@@ -57,11 +58,9 @@ class OnnxRuntimeBackend:
             _load(artifact, role, _options(threads, self._weights, arena=role == "decode"))
             for role in ("prefill", "pack", "decode")
         )
-        self._rows: dict[str, ort.OrtValue] | None = None
-        self._bind_prefill()
-        self._bind_decode()
+        self._rows: dict[str, _Buffer] = {}
+        self._bind_fixed()
         self._bind_caches()
-        self._kept = 0
         self.select(None)
 
     def prefill(
@@ -74,15 +73,11 @@ class OnnxRuntimeBackend:
         """See Backend.prefill. Shape: logits [N,V]."""
         self._position[0] = position
         logits = np.empty((1, len(logit_rows), self.dims.vocab_size), np.float32)
-        binding = self._prefill_binding
-        for name, array in (
-            ("input_ids", np.asarray(tokens, np.int64)[None]),
-            ("score_weights", np.asarray(score_weights, np.float32)),
-            ("logit_rows", np.asarray(logit_rows, np.int64)),
-        ):
-            binding.bind_ortvalue_input(name, _value(array))
-        binding.bind_ortvalue_output("logits", _value(logits))
-        self._prefill.run_with_iobinding(binding)
+        self._prefill.input("input_ids", np.asarray(tokens, np.int64)[None])
+        self._prefill.input("score_weights", np.asarray(score_weights, np.float32))
+        self._prefill.input("logit_rows", np.asarray(logit_rows, np.int64))
+        self._prefill.output("logits", logits)
+        self._prefill.run()
         statistics = LocalStatistics(
             self._abs_sum.copy(), self._sq_sum.copy(), float(np.sum(score_weights))
         )
@@ -92,83 +87,103 @@ class OnnxRuntimeBackend:
         """See Backend.select. Dense decoding reads the mapped weights in place, without packing."""
         if indices is None:
             self._bind_rows(self._dense_rows())
-            self._kept = self.dims.d_ff
             return
-        if indices.shape[1] != self._kept or self._rows is None:
-            self._rows = self._allocate_rows(indices.shape[1])
-        self._bind_rows(self._rows)
-        self._kept = indices.shape[1]
-        binding = self._pack.io_binding()
-        binding.bind_ortvalue_input("ffn_idx", _value(np.ascontiguousarray(indices, np.int32)))
+        kept = indices.shape[1]
+        if not self._rows or len(self._rows["down.0"].array) != kept:
+            self._rows = {}  # free the old ones before the new ones are there
+            self._bind_rows(self._dense_rows())
+            self._rows = self._allocate_rows(kept)
+        self._pack.input("ffn_idx", np.ascontiguousarray(indices, np.int32))
         for name, rows in self._rows.items():
-            binding.bind_ortvalue_output(name, rows)
-        self._pack.run_with_iobinding(binding)
+            self._pack.output(name, rows)
+        self._pack.run()
+        self._bind_rows(self._rows)
 
     def decode(self, token: int, position: int) -> FloatArray:
         """See Backend.decode. Shape: logits [V]."""
         self._token[0, 0], self._position[0] = token, position
-        self._decode.run_with_iobinding(self._decode_binding)
+        self._decode.run()
         logits: FloatArray = self._logits[0, 0]
         return logits
 
     def close(self) -> None:
         """Drop the sessions and their buffers; the mapping goes with the last view of it."""
-        for name in ("_prefill", "_pack", "_decode", "_prefill_binding", "_decode_binding"):
+        for name in ("_prefill", "_pack", "_decode", "_rows", "_weights"):
             self.__dict__.pop(name, None)
-        self._rows = None
-        self._weights = {}
 
-    def _bind_prefill(self) -> None:
+    def _bind_fixed(self) -> None:
+        """Bind the inputs and outputs whose memory stays the same."""
         shape = (self.dims.layers, self.dims.d_ff)
         self._abs_sum, self._sq_sum = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
-        self._position = np.zeros(1, np.int64)
-        self._prefill_binding = self._prefill.io_binding()
-        self._prefill_binding.bind_ortvalue_input("position", _value(self._position))
-        self._prefill_binding.bind_ortvalue_output("abs_sum", _value(self._abs_sum))
-        self._prefill_binding.bind_ortvalue_output("sq_sum", _value(self._sq_sum))
-
-    def _bind_decode(self) -> None:
-        self._token = np.zeros((1, 1), np.int64)
+        self._position, self._token = np.zeros(1, np.int64), np.zeros((1, 1), np.int64)
         self._logits = np.empty((1, 1, self.dims.vocab_size), np.float32)
-        self._decode_binding = self._decode.io_binding()
-        self._decode_binding.bind_ortvalue_input("input_ids", _value(self._token))
-        self._decode_binding.bind_ortvalue_input("position", _value(self._position))
-        self._decode_binding.bind_ortvalue_output("logits", _value(self._logits))
+        self._prefill.input("position", self._position)
+        self._prefill.output("abs_sum", self._abs_sum)
+        self._prefill.output("sq_sum", self._sq_sum)
+        self._decode.input("input_ids", self._token)
+        self._decode.input("position", self._position)
+        self._decode.output("logits", self._logits)
 
     def _bind_caches(self) -> None:
+        """Bind one buffer a layer as past and present of both graphs: written in place."""
         dims = self.dims
         shape = (1, dims.kv_heads, self.max_length, dims.head_dim)
         for layer in range(dims.layers):
             for kind in ("key", "value"):
-                cache = _value(np.zeros(shape, np.float32))
-                for binding in (self._prefill_binding, self._decode_binding):
-                    binding.bind_ortvalue_input(f"past_{kind}.{layer}", cache)
-                    binding.bind_ortvalue_output(f"present_{kind}.{layer}", cache)
+                cache = _Buffer.over(np.zeros(shape, np.float32))
+                for graph in (self._prefill, self._decode):
+                    graph.input(f"past_{kind}.{layer}", cache)
+                    graph.output(f"present_{kind}.{layer}", cache)
 
-    def _dense_rows(self) -> dict[str, ort.OrtValue]:
+    def _dense_rows(self) -> dict[str, _Buffer]:
         return {
             f"{part}.{layer}": self._weights[f"ffn.{layer}.{part}"]
             for layer in range(self.dims.layers)
             for part in ("gate_up", "down")
         }
 
-    def _allocate_rows(self, kept: int) -> dict[str, ort.OrtValue]:
-        self._rows = None
+    def _allocate_rows(self, kept: int) -> dict[str, _Buffer]:
         shapes = {"gate_up": (2, kept, self.dims.d_model), "down": (kept, self.dims.d_model)}
         return {
-            f"{part}.{layer}": _value(np.empty(shape, np.float32))
+            f"{part}.{layer}": _Buffer.over(np.empty(shape, np.float32))
             for layer in range(self.dims.layers)
             for part, shape in shapes.items()
         }
 
-    def _bind_rows(self, rows: dict[str, ort.OrtValue]) -> None:
-        for name, value in rows.items():
-            self._decode_binding.bind_ortvalue_input(name, value)
+    def _bind_rows(self, rows: dict[str, _Buffer]) -> None:
+        for name, buffer in rows.items():
+            self._decode.input(name, buffer)
 
 
-def _value(array: NDArray[np.generic]) -> ort.OrtValue:
-    """An OrtValue over the array's own memory, which it keeps alive."""
-    return ort.OrtValue.ortvalue_from_numpy(array)
+@dataclass(frozen=True, slots=True)
+class _Buffer:
+    """An array and the OrtValue over its memory; older engines do not keep the array alive."""
+
+    array: NDArray[np.generic]
+    value: ort.OrtValue
+
+    @classmethod
+    def over(cls, array: NDArray[np.generic]) -> _Buffer:
+        return cls(array, ort.OrtValue.ortvalue_from_numpy(array))
+
+
+class _Graph:
+    """A loaded graph with its inputs and outputs bound to memory, which it keeps alive."""
+
+    def __init__(self, session: ort.InferenceSession) -> None:
+        self._session, self._binding = session, session.io_binding()
+        self._bound: dict[str, _Buffer] = {}
+
+    def input(self, name: str, memory: NDArray[np.generic] | _Buffer) -> None:
+        self._bound[name] = buffer = memory if isinstance(memory, _Buffer) else _Buffer.over(memory)
+        self._binding.bind_ortvalue_input(name, buffer.value)
+
+    def output(self, name: str, memory: NDArray[np.generic] | _Buffer) -> None:
+        self._bound[name] = buffer = memory if isinstance(memory, _Buffer) else _Buffer.over(memory)
+        self._binding.bind_ortvalue_output(name, buffer.value)
+
+    def run(self) -> None:
+        self._session.run_with_iobinding(self._binding)
 
 
 def _check_version() -> None:
@@ -192,14 +207,14 @@ def _checked_length(wanted: int | None, most: int) -> int:
     return wanted
 
 
-def _map_weights(artifact: Artifact) -> dict[str, ort.OrtValue]:
+def _map_weights(artifact: Artifact) -> dict[str, _Buffer]:
     target = artifact.manifest.target
     if target.weights is None:
         raise ArtifactError(f"{artifact.path}: the manifest names no weights file")
     with Path(artifact.file(target.weights)).open("rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     return {
-        entry.name: _value(
+        entry.name: _Buffer.over(
             np.frombuffer(
                 mapped, entry.dtype, count=int(np.prod(entry.shape)), offset=entry.offset
             ).reshape(entry.shape)
@@ -209,7 +224,7 @@ def _map_weights(artifact: Artifact) -> dict[str, ort.OrtValue]:
 
 
 def _options(
-    threads: int | None, weights: dict[str, ort.OrtValue], *, arena: bool
+    threads: int | None, weights: dict[str, _Buffer], *, arena: bool
 ) -> ort.SessionOptions:
     if threads is not None and threads < 1:
         raise GenerationError(f"threads: got {threads}, expected at least 1")
@@ -222,16 +237,17 @@ def _options(
     options.add_session_config_entry("session.disable_prepacking", "1")
     # Idle threads of one session must not take processors from the others.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    for name, value in weights.items():
-        options.add_initializer(name, value)
+    for name, buffer in weights.items():
+        options.add_initializer(name, buffer.value)
     return options
 
 
-def _load(artifact: Artifact, role: str, options: ort.SessionOptions) -> ort.InferenceSession:
+def _load(artifact: Artifact, role: str, options: ort.SessionOptions) -> _Graph:
     path = artifact.graph(role)
     try:
-        return ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as problem:
         raise ArtifactError(
             f"{path}: ONNX Runtime {ort.__version__} cannot load this graph: {problem}"
         ) from problem
+    return _Graph(session)

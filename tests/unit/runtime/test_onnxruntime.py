@@ -140,6 +140,6 @@ def test_weights_are_mapped_not_copied(exported: Exported) -> None:
             for line in maps
             if str(artifact.path / "weights.bin") in line
         ]
-    address = backend._weights[entry.name].data_ptr()
+    address = backend._weights[entry.name].value.data_ptr()
     assert any(begin <= address < end for begin, end in ranges)
     backend.close()

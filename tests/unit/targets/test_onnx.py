@@ -193,7 +193,7 @@ def test_sparse_decode_is_the_eager_model_with_other_neurons_masked(
 def test_another_choice_replaces_the_packed_rows(backend: OnnxRuntimeBackend, family: str) -> None:
     run(backend, TOKENS[:10], 0)
     every = np.tile(np.arange(D_FF, dtype=np.int32), (LAYERS, 1))
-    for indices in (every[:, :5], every, every[:, ::2].copy(), every):
+    for indices in (every[:, :5], every, every[:, ::2].copy(), None, every):
         backend.select(indices)
     got = backend.decode(int(TOKENS[10]), 10)
     np.testing.assert_allclose(got, eager_logits(family, TOKENS)[10], atol=2e-5)
@@ -224,3 +224,22 @@ def test_an_operator_without_translation_is_named(tmp_path: Path) -> None:
     model.model.embed_tokens = nn.Sequential(model.model.embed_tokens, Odd())
     with pytest.raises(LoweringError, match=r"prefill: operator aten\.erfinv.*no ONNX translation"):
         lower(model, tmp_path)
+
+
+def test_operators_of_the_graphs_are_the_recorded_ones(
+    exported: Exported, golden: Callable[[str, object], dict[str, dict[str, dict[str, int]]]]
+) -> None:
+    counts = {
+        family: {
+            role: dict(
+                sorted(
+                    collections.Counter(
+                        n.op_type for n in graph_of(exported(family), role).graph.node
+                    ).items()
+                )
+            )
+            for role in ROLES
+        }
+        for family in known_families()
+    }
+    assert counts == golden("onnx_operators.json", counts)
