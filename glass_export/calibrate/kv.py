@@ -22,12 +22,12 @@ class InPlaceCache(Cache):
         super().__init__(layers=[_Layer(capacity) for _ in range(layers)])
 
 
-class _Layer(DynamicLayer):  # type: ignore[no-untyped-call]  # untyped __init_subclass__
+class _Layer(DynamicLayer):
     keys: Tensor
     values: Tensor
 
     def __init__(self, capacity: int) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # transformers has no types here
         self.capacity = capacity
         self.length = 0
 

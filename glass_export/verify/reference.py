@@ -58,7 +58,7 @@ class Reference:
             for number, prompt in enumerate(self.prompts)
             for name, array in asdict(prompt).items()
         }
-        safetensors.numpy.save_file(arrays, path)
+        path.write_bytes(safetensors.numpy.save(arrays))
 
     @classmethod
     def load(cls, path: Path) -> Reference:

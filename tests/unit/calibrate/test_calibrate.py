@@ -148,15 +148,18 @@ def test_model_is_left_as_it_was() -> None:
         assert parameter.requires_grad == before[name][0] and parameter.grad is None
         assert torch.equal(parameter, before[name][1])
     assert not any("forward" in m.__dict__ for m in model.modules())
+    assert torch.get_float32_matmul_precision() == "highest"
 
 
-def test_model_is_restored_after_an_error(stop_after: Callable[[str, int], None]) -> None:
+@pytest.mark.parametrize("bar", ["writing", "measuring"])
+def test_model_is_restored_after_an_error(bar: str, stop_after: Callable[[str, int], None]) -> None:
     model = tiny_model("llama").train()
     own = model.model.layers[1].mlp.forward
     model.model.layers[1].mlp.forward = own  # somebody else's wrapper stays
-    stop_after("measuring", 100)
+    stop_after(bar, 100)
     with pytest.raises(Stop):
         run(model)
+    assert torch.get_float32_matmul_precision() == "highest"
     assert model.training and model.lm_head.training
     assert [i for i, la in enumerate(model.model.layers) if "forward" in la.mlp.__dict__] == [1]
     assert model.model.layers[1].mlp.forward is own
