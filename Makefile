@@ -7,6 +7,7 @@ STAMP := $(VENV)/.installed
 DEMO_MODEL ?= smollm2
 DEMO_TARGET ?= onnx
 DEMO_DIR ?= artifacts/$(DEMO_MODEL)-$(DEMO_TARGET)
+DEMO_DENSITY ?= 0.75,0.5
 DEMO_PROMPT ?= Explain in two sentences why the sky is blue.
 
 .DEFAULT_GOAL := help
@@ -27,7 +28,7 @@ $(STAMP): pyproject.toml
 demo: setup  ## Export SmolLM2 to ONNX, then answer one question dense and sparse
 	@$(BIN)/glass-export inspect $(DEMO_DIR) >/dev/null 2>&1 || \
 	    $(BIN)/glass-export --model $(DEMO_MODEL) --target $(DEMO_TARGET) --output $(DEMO_DIR)
-	@$(BIN)/glass-export compare $(DEMO_DIR) "$(DEMO_PROMPT)"
+	@$(BIN)/glass-export compare $(DEMO_DIR) "$(DEMO_PROMPT)" --density $(DEMO_DENSITY)
 
 test: lint test-fast test-slow  ## Everything that CI runs
 

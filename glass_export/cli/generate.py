@@ -100,7 +100,8 @@ def compare(
     directory: Directory,
     prompt: Annotated[str, typer.Argument(help="Question or text.")],
     density: Annotated[
-        float | None, typer.Option(help="Density of the sparse answer (default: the artifact's).")
+        str | None,
+        typer.Option(help="Densities of the sparse answers, such as 0.75,0.5 (the artifact's)."),
     ] = None,
     max_new_tokens: Annotated[int, typer.Option(help="Longest answer, in tokens.")] = 96,
     repeat: Annotated[
@@ -113,9 +114,9 @@ def compare(
     from glass_export.runtime import Session
 
     with Session.open(directory, threads=threads) as session:
-        chosen = session.defaults.density if density is None else density
-        question, densities = _question(session, prompt), dict.fromkeys((1.0, chosen))
-        session.generate(question, max_new_tokens=4, density=chosen)  # warm up
+        chosen = [session.defaults.density] if density is None else _numbers(density)
+        question, densities = _question(session, prompt), dict.fromkeys((1.0, *chosen))
+        session.generate(question, max_new_tokens=4, density=chosen[0])  # warm up
         runs: dict[float, list[Generation]] = {value: [] for value in densities}
         for value in [*densities] * repeat:
             runs[value].append(
@@ -126,6 +127,15 @@ def compare(
         typer.echo(json.dumps([_plain(answer) for answer in answers.values()]))
     else:
         _show_comparison(answers)
+
+
+def _numbers(text: str) -> list[float]:
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError as problem:
+        raise typer.BadParameter(
+            f"--density {text!r}: expected numbers joined by commas, such as 0.75,0.5"
+        ) from problem
 
 
 class _Talk:
@@ -211,9 +221,11 @@ def _show_comparison(answers: dict[float, Generation]) -> None:
         typer.echo(answer.text.strip() + "\n")
     named = {f"density {density:g}": answer for density, answer in answers.items()}
     console.stdout.print(_stats_table(named))
-    dense, *sparse = (answer.stats.decode_tps for answer in answers.values())
-    if sparse and dense:
-        console.stdout.print(f"decode is {sparse[0] / dense:.2f}x as fast as dense")
+    dense = answers[1.0].stats.decode_tps
+    for density, answer in answers.items():
+        if density != 1.0 and dense:
+            ratio = answer.stats.decode_tps / dense
+            console.stdout.print(f"decode at density {density:g} is {ratio:.2f}x as fast as dense")
 
 
 def _stats_table(answers: dict[str, Generation]) -> Table:

@@ -276,6 +276,13 @@ def test_compare_shows_both_answers(exported: Exported) -> None:
     assert (dense["stats"]["density"], sparse["stats"]["density"]) == (1.0, 0.25)
 
 
+def test_compare_takes_several_densities(exported: Exported) -> None:
+    args = ["compare", exported("llama"), "the fox", "--max-new-tokens", "4", "--repeat", "1"]
+    rows = json.loads(glass(*args, "--density", "0.75,0.5", "--json").stdout)
+    assert [row["stats"]["density"] for row in rows] == [1.0, 0.75, 0.5]
+    assert "joined by commas" in glass(*args, "--density", "half", code=2).stderr
+
+
 def test_verify_passes_and_inspect_shows_it(exported: Exported) -> None:
     assert "verification: passed" in glass("verify", exported("llama")).stdout
     assert json.loads(glass("verify", exported("llama"), "--json").stdout)["passed"] is True
