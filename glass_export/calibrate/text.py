@@ -6,8 +6,7 @@ Legend: B rows of a round, T tokens written, V vocabulary.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,8 +58,7 @@ def write_text(
         CalibrationError: NaN in the logits, dead text, or documents of next to no tokens.
     """
     rounds = store.load_text()
-    bar = progress("writing calibration text", settings.tokens, "tokens")
-    with bar as task, _fast_products():
+    with progress("writing calibration text", settings.tokens, "tokens") as task:
         task.advance(_written(rounds))
         while (missing := settings.tokens - _written(rounds)) > 0:
             seed = int(np.random.SeedSequence([settings.seed, len(rounds)]).generate_state(1)[0])
@@ -70,21 +68,6 @@ def write_text(
     sequences = [sequence for part in rounds for sequence in part]
     _log(sequences)
     return sequences
-
-
-@contextmanager
-def _fast_products() -> Iterator[None]:
-    """Let torch take its fastest float32 matrix products, which may round factors to bfloat16.
-
-    A sample needs no more, and on CPUs the kernels chosen so are faster for small batches even
-    where nothing is rounded. The statistics are taken outside of this, in full float32.
-    """
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("medium")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
 
 
 def _written(rounds: list[list[Sequence]]) -> int:
