@@ -8,6 +8,7 @@ from collections import defaultdict
 import torch
 from torch import fx
 
+from glass_export.errors import LoweringError
 from glass_export.graph import CapturedGraph, Weight, operand, shape_of
 from glass_export.passes.base import Pass, PassResult
 
@@ -21,6 +22,12 @@ class MergeLinears(Pass):
     The joined weight is concatenated only when it is written. Linears are joined when all or none
     of them have a bias.
     """
+
+    def requires(self, graph: CapturedGraph) -> None:
+        """Weights must be stored, not computed, or there is nothing to concatenate beforehand."""
+        for node in graph.nodes(LINEAR):
+            if operand(node, 1).name not in graph.weights:
+                raise LoweringError(f"{graph.name}: the weight of {node.name} is computed")
 
     def call(self, graph: CapturedGraph) -> PassResult:
         """Group by input; groups of one are left alone."""

@@ -38,6 +38,11 @@ class SimplifyReshapes(Pass):
             modified |= _simplify(node)
         return PassResult(graph, modified)
 
+    def ensures(self, graph: CapturedGraph) -> None:
+        """Later passes look for reshapes alone."""
+        for node in graph.nodes(*_VIEWS):
+            raise LoweringError(f"{graph.name}: {node.name} is still a {node.target}")
+
 
 def _static_shape(node: fx.Node) -> list[int]:
     shape = [d if isinstance(d, int) else -1 for d in shape_of(node)]

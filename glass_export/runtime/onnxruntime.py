@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -229,7 +230,7 @@ def _options(
     if threads is not None and threads < 1:
         raise GenerationError(f"threads: got {threads}, expected at least 1")
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+    options.intra_op_num_threads = threads or _processors()
     options.log_severity_level = 3
     # An arena keeps the largest prompt's activations; one token's are small.
     options.enable_cpu_mem_arena = arena
@@ -240,6 +241,13 @@ def _options(
     for name, buffer in weights.items():
         options.add_initializer(name, buffer.value)
     return options
+
+
+def _processors() -> int:
+    """Processors this process may use; not every system tells a process its own."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _load(artifact: Artifact, role: str, options: ort.SessionOptions) -> _Graph:

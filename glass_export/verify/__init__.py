@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from glass_export.artifact import Artifact
-from glass_export.errors import VerificationError
+from glass_export.errors import ArtifactError, VerificationError
 from glass_export.runtime.engines import open_backend
 from glass_export.verify.compare import compare
 from glass_export.verify.reference import REFERENCE_NAME, Reference
@@ -31,6 +31,11 @@ def verify_artifact(
         ArtifactError: the artifact is damaged, or was exported without a reference.
     """
     artifact = Artifact.open(path, check="full" if check_hashes else "size")
+    if all(entry.path != REFERENCE_NAME for entry in artifact.manifest.files):
+        raise ArtifactError(
+            f"{path}: exported without verification, so it has nothing to be compared with; "
+            "export it again without --no-verify"
+        )
     reference = Reference.load(artifact.file(REFERENCE_NAME))
     backend = open_backend(artifact, threads=None, max_length=None)
     try:

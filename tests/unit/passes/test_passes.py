@@ -171,6 +171,11 @@ def test_linears_of_different_inputs_stay_apart() -> None:
     assert not modified
 
 
+def test_a_computed_weight_is_an_error() -> None:
+    with pytest.raises(LoweringError, match="the weight of linear is computed"):
+        apply(MergeLinears(), lambda m, x: nn.functional.linear(x, m.q.weight * 2))
+
+
 def test_joined_name() -> None:
     assert joined_name(["l.0.q.weight", "l.0.k.weight"]) == "l.0.q+k.weight"
 

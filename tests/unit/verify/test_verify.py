@@ -13,6 +13,8 @@ import pytest
 from glass_export.artifact import Artifact
 from glass_export.errors import ArtifactError, VerificationError
 from glass_export.families import known_families
+from glass_export.pipeline import export
+from glass_export.recipe import resolve
 from glass_export.verify import require_passed, verify_artifact
 from glass_export.verify.compare import _mismatches
 from glass_export.verify.eager import PROMPTS
@@ -87,7 +89,21 @@ def test_a_difference_after_a_tie_is_no_mismatch() -> None:
     assert _mismatches(got, wanted, np.array([1.0, 1.0, 0.5, 1.0]), 1e-4) == 2
 
 
-def test_an_artifact_without_reference_says_so(copy: Path) -> None:
+def test_an_artifact_exported_without_verification_says_so(
+    checkpoint: Exported, tmp_path: Path
+) -> None:
+    recipe = resolve(
+        str(checkpoint("llama")),
+        ["calibration.tokens=256", "calibration.sequence_length=32", "export.max_length=96",
+         "verify.enabled=false"],
+    )  # fmt: skip
+    manifest = export(recipe, tmp_path / "bare")
+    assert manifest.verification is None
+    with pytest.raises(ArtifactError, match="without --no-verify"):
+        verify_artifact(tmp_path / "bare")
+
+
+def test_a_damaged_reference_says_so(copy: Path) -> None:
     (copy / REFERENCE_NAME).write_bytes(b"no")
     with pytest.raises(ArtifactError, match=r"reference\.safetensors"):
         verify_artifact(copy, check_hashes=False)
