@@ -91,8 +91,9 @@ class OnnxRuntimeBackend:
             return
         kept = indices.shape[1]
         if not self._rows or len(self._rows["down.0"].array) != kept:
-            self._rows = {}  # free the old ones before the new ones are there
+            self._rows = {}  # free the old rows everywhere before the new ones are there
             self._bind_rows(self._dense_rows())
+            self._pack.unbind()
             self._rows = self._allocate_rows(kept)
         self._pack.input("ffn_idx", np.ascontiguousarray(indices, np.int32))
         for name, rows in self._rows.items():
@@ -182,6 +183,12 @@ class _Graph:
     def output(self, name: str, memory: NDArray[np.generic] | _Buffer) -> None:
         self._bound[name] = buffer = memory if isinstance(memory, _Buffer) else _Buffer.over(memory)
         self._binding.bind_ortvalue_output(name, buffer.value)
+
+    def unbind(self) -> None:
+        """Let go of all memory bound so far."""
+        self._binding.clear_binding_inputs()
+        self._binding.clear_binding_outputs()
+        self._bound.clear()
 
     def run(self) -> None:
         self._session.run_with_iobinding(self._binding)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from interruption import Stop, StopAfter
 from torch.nn import functional
 
 from glass_export import log, package
@@ -21,26 +22,6 @@ from glass_export.spec import STATISTICS
 
 pytestmark = pytest.mark.slow
 RECIPE = CalibrationRecipe(tokens=1536, sequence_length=64, batch=16, device="cpu")
-
-
-class Stop(Exception):
-    pass
-
-
-class StopAt(log._Silent):
-    """A progress sink that raises once a bar of this name has advanced."""
-
-    def __init__(self, bar: str, tokens: int) -> None:
-        self.bar, self.left, self.active = bar, tokens, False
-
-    def start(self, description: str, total: float | None, unit: str) -> log.Task:
-        self.active = self.bar in description
-        return self
-
-    def advance(self, amount: float = 1.0) -> None:
-        self.left -= int(amount) * self.active
-        if self.left < 0:
-            raise Stop
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +45,7 @@ def test_a_run_killed_twice_gives_the_same_prior(loaded: LoadedModel, tmp_path: 
 
     expected = run(tmp_path / "whole")
     for bar, tokens in (("writing", 1200), ("measuring", 1400)):
-        log.configure(sink=StopAt(bar, tokens))
+        log.configure(sink=StopAfter(bar, tokens))
         try:
             with pytest.raises(Stop):
                 run(tmp_path / "killed")

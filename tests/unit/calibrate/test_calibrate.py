@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from interruption import Stop, StopAfter
 from tiny_models import D_FF, LAYERS, tiny_model
 from torch.nn import functional
 from transformers import PreTrainedModel
@@ -70,27 +71,6 @@ def naive(model: PreTrainedModel, sequences: list[np.ndarray]) -> np.ndarray:
             forms = {"A": unit.abs(), "I": taylor.abs(), "G": unit**2, "F": taylor**2}
             totals[:, index] += np.stack([forms[name].sum(0).numpy() for name in ORDER])
     return totals
-
-
-class Stop(Exception):
-    pass
-
-
-class StopAfter(log._Silent):
-    """A progress sink that raises after some tokens of a named bar, as a kill would."""
-
-    def __init__(self, bar: str, tokens: int) -> None:
-        self.bar, self.left, self.active = bar, tokens, False
-
-    def start(self, description: str, total: float | None, unit: str) -> log.Task:
-        self.active = self.bar in description
-        return self
-
-    def advance(self, amount: float = 1.0) -> None:
-        if self.active:
-            self.left -= int(amount)
-            if self.left < 0:
-                raise Stop
 
 
 @pytest.fixture

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -128,6 +130,17 @@ def test_a_graph_that_does_not_load_is_named(exported: Exported, tmp_path: Path)
     (copy / "decode.onnx").write_bytes(b"\xff" * size)
     with pytest.raises(ArtifactError, match=r"decode\.onnx: ONNX Runtime .* cannot load"):
         OnnxRuntimeBackend(Artifact.open(copy))
+
+
+def test_rows_of_another_density_replace_the_old_ones(exported: Exported) -> None:
+    backend = OnnxRuntimeBackend(Artifact.open(exported("llama")))
+    every = np.tile(np.arange(D_FF, dtype=np.int32), (LAYERS, 1))
+    backend.select(every[:, :7])
+    old = [weakref.ref(buffer.array) for buffer in backend._rows.values()]
+    backend.select(every[:, :5])
+    gc.collect()
+    assert old and all(array() is None for array in old)
+    backend.close()
 
 
 def test_weights_are_mapped_not_copied(exported: Exported) -> None:

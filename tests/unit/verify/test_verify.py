@@ -83,6 +83,17 @@ def test_another_token_fails(copy: Path, field: str, check: str) -> None:
         require_passed(verify_artifact(copy, check_hashes=False))
 
 
+def test_a_tie_does_not_hide_a_later_wrong_sparse_token(copy: Path) -> None:
+    first = Reference.load(copy / REFERENCE_NAME).prompts[0]
+    tokens, margin = first.sparse_tokens.copy(), first.sparse_margin.copy()
+    margin[0] = 0.0
+    for place in (0, -1):
+        tokens[place] = 7 if tokens[place] != 7 else 8
+    changed(copy, sparse_tokens=tokens, sparse_margin=margin)
+    with pytest.raises(VerificationError, match="prompt 0: sparse tokens: got 1"):
+        require_passed(verify_artifact(copy, check_hashes=False))
+
+
 def test_a_difference_after_a_tie_is_no_mismatch() -> None:
     got, wanted = np.array([1, 2, 3, 4]), np.array([1, 2, 9, 9])
     assert _mismatches(got, wanted, np.array([1.0, 1.0, 1e-6, 1.0]), 1e-4) == 0
