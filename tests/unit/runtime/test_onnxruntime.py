@@ -132,14 +132,23 @@ def test_a_graph_that_does_not_load_is_named(exported: Exported, tmp_path: Path)
         OnnxRuntimeBackend(Artifact.open(copy))
 
 
-def test_rows_of_another_density_replace_the_old_ones(exported: Exported) -> None:
+def test_old_rows_are_free_before_those_of_another_density_are_there(
+    exported: Exported, monkeypatch: pytest.MonkeyPatch
+) -> None:
     backend = OnnxRuntimeBackend(Artifact.open(exported("llama")))
     every = np.tile(np.arange(D_FF, dtype=np.int32), (LAYERS, 1))
     backend.select(every[:, :7])
     old = [weakref.ref(buffer.array) for buffer in backend._rows.values()]
+    allocate, alive = backend._allocate_rows, []
+
+    def watched(kept: int) -> object:
+        gc.collect()
+        alive.append(sum(array() is not None for array in old))
+        return allocate(kept)
+
+    monkeypatch.setattr(backend, "_allocate_rows", watched)
     backend.select(every[:, :5])
-    gc.collect()
-    assert old and all(array() is None for array in old)
+    assert len(old) == 2 * LAYERS and alive == [0]
     backend.close()
 
 
