@@ -36,6 +36,10 @@ class LoweringError(GlassError):
     """A traced graph could not be turned into the target's form."""
 
 
+class NativeError(GlassError):
+    """The native library could not be built, found or loaded, or is of another version."""
+
+
 class ArtifactError(GlassError):
     """An artifact is missing, damaged, altered, or of another schema."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -66,3 +67,16 @@ def progress(description: str, total: float | None = None, unit: str = "steps") 
         yield task
     finally:
         sink.stop(task)
+
+
+@contextmanager
+def third_party_silence() -> Iterator[None]:
+    """Hold back what libraries log and warn about inside the block; errors still pass."""
+    previous = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(previous)

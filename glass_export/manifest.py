@@ -70,7 +70,11 @@ class TensorEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetInfo:
-    """The compiled part: runtime, number format, files and their signatures."""
+    """The compiled part: runtime, number format, files and their signatures.
+
+    ``dtype`` is the format of the linears outside the FFNs, ``ffn_dtype`` that of the FFN weights;
+    ``custom_ops`` says whether the project's own operators are needed to run it.
+    """
 
     name: str
     dtype: str
@@ -79,6 +83,8 @@ class TargetInfo:
     signatures: dict[str, GraphSignature]
     weights: str | None
     tensors: tuple[TensorEntry, ...]
+    ffn_dtype: str = "fp32"
+    custom_ops: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

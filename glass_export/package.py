@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from glass_export.spec import FfnSite, ModelDims
 
 _TOKENIZER_FILES = {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}
 _DOCUMENT_ENDS = ("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>")
-_TOOLS = ("glass-export", "torch", "transformers", "onnx-ir", "onnxruntime", "numpy")
+_TOOLS = ("glass-export", "torch", "transformers", "numpy")
 
 
 def model_dims(loaded: LoadedModel, sites: list[FfnSite]) -> ModelDims:
@@ -77,10 +78,35 @@ def write_tokenizer(loaded: LoadedModel, folder: Path) -> None:
     (folder / "generation_config.json").write_text(json.dumps(generation, indent=1) + "\n")
 
 
+def program_metadata(
+    recipe: Recipe, loaded: LoadedModel, sites: list[FfnSite]
+) -> dict[str, object]:
+    """What a program file that stands alone says about the model; see runtime.program_metadata."""
+    added = loaded.tokenizer.added_tokens_decoder
+    return {
+        "model": recipe.model.name,
+        "family": loaded.model.config.model_type,
+        **asdict(model_dims(loaded, sites)),
+        "activation": sites[0].activation,
+        "max_length": recipe.export.max_length,
+        "prefill_chunk": recipe.export.prefill_chunk,
+        "bos_token_id": loaded.bos_token_id,
+        "eos_token_ids": loaded.eos_token_ids,
+        "special_token_ids": sorted(index for index, token in added.items() if token.special),
+        "recipe_digest": recipe.digest(),
+        **asdict(recipe.selection),
+    }
+
+
 def make_manifest(
-    recipe: Recipe, loaded: LoadedModel, sites: list[FfnSite], prior: Prior, target: TargetInfo
+    recipe: Recipe,
+    loaded: LoadedModel,
+    sites: list[FfnSite],
+    prior: Prior,
+    target: TargetInfo,
+    tools: tuple[str, ...],
 ) -> Manifest:
-    """The manifest without its file list and verification report."""
+    """The manifest without its file list and verification report. ``tools``: the target's own."""
     return Manifest(
         schema_version=SCHEMA_VERSION,
         model=ModelInfo(
@@ -103,7 +129,7 @@ def make_manifest(
         ),
         recipe=to_data(recipe),
         recipe_digest=recipe.digest(),
-        tools={name: metadata.version(name) for name in _TOOLS},
+        tools={name: metadata.version(name) for name in (*_TOOLS, *tools)},
         verification=None,
         files=(),
     )

@@ -10,18 +10,19 @@ from glass_export.artifact import PRIOR_NAME, ArtifactWriter
 from glass_export.calibrate import calibrate
 from glass_export.capture import capture
 from glass_export.families import find_ffns
-from glass_export.load import load_model, release_memory
+from glass_export.load import LoadedModel, load_model, release_memory
 from glass_export.manifest import Manifest
 from glass_export.passes import default_passes
+from glass_export.paths import cache_dir
+from glass_export.prior import Prior
 from glass_export.recipe import Recipe
 from glass_export.scoring import Priors, select_neurons
-from glass_export.sources import cache_dir
-from glass_export.spec import kept_neurons
-from glass_export.targets import check_target, load_target
-from glass_export.targets.base import LoweringInput
+from glass_export.spec import FfnSite, kept_neurons
+from glass_export.targets import load_target
+from glass_export.targets.base import LoweringInput, Target
 from glass_export.verify import require_passed, verify_artifact
 from glass_export.verify.eager import make_reference
-from glass_export.verify.reference import REFERENCE_NAME
+from glass_export.verify.reference import REFERENCE_NAME, Reference
 
 
 def export(recipe: Recipe, output: Path) -> Manifest:
@@ -30,21 +31,20 @@ def export(recipe: Recipe, output: Path) -> Manifest:
     Raises:
         GlassError: a stage failed; ``output`` is as it was before.
     """
-    check_target(recipe.target.name)
+    target = load_target(recipe.target.name)
+    target.check(recipe.target)
     with ArtifactWriter(output) as writer:
-        manifest = _build(recipe, writer)
+        manifest = _build(recipe, target, writer)
         release_memory()
         if recipe.verify.enabled:
             writer.seal(manifest)
-            report = verify_artifact(
-                writer.path, tolerance=recipe.verify.tolerance, check_hashes=False
-            )
+            report = verify_artifact(writer.path, check_hashes=False)
             require_passed(report)
             manifest = replace(manifest, verification=report)
         return writer.commit(manifest)
 
 
-def _build(recipe: Recipe, writer: ArtifactWriter) -> Manifest:
+def _build(recipe: Recipe, target: Target, writer: ArtifactWriter) -> Manifest:
     """All stages up to the artifact's files; the model is freed on return."""
     loaded = load_model(recipe.model)
     model, sites = loaded.model, find_ffns(loaded.model)
@@ -61,17 +61,7 @@ def _build(recipe: Recipe, writer: ArtifactWriter) -> Manifest:
     )
     prior.save(writer.path / PRIOR_NAME)
     if recipe.verify.enabled:
-        ranked = Priors(prior.statistics)
-        kept = kept_neurons(recipe.verify.density, sites[0].d_ff)
-        reference = make_reference(
-            model,
-            sites,
-            loaded.tokenizer.encode,
-            lambda sums: select_neurons(sums, ranked, recipe.selection, kept),
-            tokens=recipe.verify.tokens,
-            max_length=recipe.export.max_length,
-        )
-        reference.save(writer.path / REFERENCE_NAME)
+        _reference(recipe, target, loaded, sites, prior).save(writer.path / REFERENCE_NAME)
 
     graphs = capture(model, sites, max_length=recipe.export.max_length)
     prefill, decode = (default_passes()(graph).graph for graph in graphs)
@@ -81,7 +71,27 @@ def _build(recipe: Recipe, writer: ArtifactWriter) -> Manifest:
         sites=tuple(sites),
         prior=prior.statistics,
         prefill_chunk=recipe.export.prefill_chunk,
+        options=recipe.target,
+        metadata=package.program_metadata(recipe, loaded, sites),
     )
-    target = load_target(recipe.target.name).lower(source, writer.path)
+    lowered = target.lower(source, writer.path)
     package.write_tokenizer(loaded, writer.path)
-    return package.make_manifest(recipe, loaded, sites, prior, target)
+    return package.make_manifest(recipe, loaded, sites, prior, lowered, target.TOOLS)
+
+
+def _reference(
+    recipe: Recipe, target: Target, loaded: LoadedModel, sites: list[FfnSite], prior: Prior
+) -> Reference:
+    """What the eager model computes in the number format of the target."""
+    ranked = Priors(prior.statistics)
+    kept = kept_neurons(recipe.verify.density, sites[0].d_ff)
+    with target.numerics(loaded.model, sites, recipe.target) as tolerance:
+        return make_reference(
+            loaded.model,
+            sites,
+            loaded.tokenizer.encode,
+            lambda sums: select_neurons(sums, ranked, recipe.selection, kept),
+            tokens=recipe.verify.tokens,
+            max_length=recipe.export.max_length,
+            tolerance=recipe.verify.tolerance or tolerance,
+        )

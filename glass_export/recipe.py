@@ -18,6 +18,7 @@ from glass_export.spec import Statistic
 
 Fusion = Literal["borda", "shrinkage", "local", "global"]
 LocalForm = Literal["A", "griffin", "squared"]
+Dtype = Literal["fp32", "int8", "int4"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,24 +150,32 @@ class ExportRecipe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetRecipe:
-    """Which runtime the artifact is for."""
+    """Which runtime the artifact is for, and in which form.
+
+    ``dtype``: of the weights; a target says what it quantises. ``custom_ops``: use the project's
+    own operators where the target has them; without, any build of the runtime will do.
+    """
 
     name: str = "onnx"
+    dtype: Dtype = "fp32"
+    custom_ops: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyRecipe:
-    """The gate at the end of an export. ``tokens``: greedy tokens compared on each prompt."""
+    """The gate at the end of an export. ``tokens``: greedy tokens compared on each prompt;
+    ``tolerance``: see verify.compare, None for what suits the number format.
+    """
 
     enabled: bool = True
     tokens: int = 64
     density: float = 0.5
-    tolerance: float = 1e-3
+    tolerance: float | None = None
 
     def __post_init__(self) -> None:
         _at_least("verify.tokens", self.tokens, 1)
         _share("verify.density", self.density)
-        if not 0 < self.tolerance < math.inf:
+        if self.tolerance is not None and not 0 < self.tolerance < math.inf:
             raise RecipeError(f"verify.tolerance: got {self.tolerance}, expected a number above 0")
 
 

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from glass_export.recipe import resolve
-from glass_export.sources import cache_dir
+from glass_export.paths import cache_dir
 
 
 def fetched_or_skip(name: str) -> None:

@@ -1,7 +1,8 @@
 """Semantic operators: the level at which models are traced.
 
-Each module defines one operator of the ``glass`` namespace: its torch definition (the oracle) and
-its shape rule. Targets map these operators to their own; nothing here knows a target.
+Each module defines one operator of the ``glass_ir`` namespace: its torch definition (the oracle)
+and its shape rule. Targets map these operators to their own; ``kernels`` defines those of the
+native library (``glass``), for the targets that use it. Nothing here knows a target.
 """
 
 from __future__ import annotations

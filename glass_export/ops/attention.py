@@ -12,7 +12,7 @@ from torch import Tensor
 from glass_export.ops.rope import rotate
 
 
-def _attend(
+def attend(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -39,7 +39,21 @@ def _attend(
     return out.transpose(1, 2).reshape(batch, steps, heads * width), keys, values
 
 
-@torch.library.custom_op("glass::attention", mutates_args=())
+def unpack(
+    qkv: Tensor, key: Tensor | None, value: Tensor | None, heads: int, key_cache: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Query [B,S,H,E], key and value [B,S,G,E] from three flat tensors, or from a packed one."""
+    groups, width = key_cache.shape[1], key_cache.shape[3]
+    if key is None or value is None:
+        qkv, key, value = qkv.split([heads * width, groups * width, groups * width], dim=-1)
+    return (
+        qkv.unflatten(-1, (heads, width)),
+        key.unflatten(-1, (groups, width)),
+        value.unflatten(-1, (groups, width)),
+    )
+
+
+@torch.library.custom_op("glass_ir::attention", mutates_args=())
 def attention(
     query: Tensor,
     key: Tensor,
@@ -69,11 +83,8 @@ def attention(
     Returns:
         Output [B,S,H*E] and both caches with the new rows.
     """
-    groups, width = key_cache.shape[1], key_cache.shape[3]
-    return _attend(
-        query.unflatten(-1, (heads, width)),
-        key.unflatten(-1, (groups, width)),
-        value.unflatten(-1, (groups, width)),
+    return attend(
+        *unpack(query, key, value, heads, key_cache),
         key_cache,
         value_cache,
         position,
@@ -100,7 +111,7 @@ def _(
     return out, torch.empty_like(key_cache), torch.empty_like(value_cache)
 
 
-@torch.library.custom_op("glass::rotary_attention", mutates_args=())
+@torch.library.custom_op("glass_ir::rotary_attention", mutates_args=())
 def rotary_attention(
     qkv: Tensor,
     key: Tensor | None,
@@ -134,13 +145,11 @@ def rotary_attention(
     Returns:
         Output [B,S,H*E] and both caches with the new rows.
     """
-    groups, width = key_cache.shape[1], key_cache.shape[3]
-    if key is None or value is None:
-        qkv, key, value = qkv.split([heads * width, groups * width, groups * width], dim=-1)
-    return _attend(
-        rotate(qkv.unflatten(-1, (heads, width)), cos, sin, position),
-        rotate(key.unflatten(-1, (groups, width)), cos, sin, position),
-        value.unflatten(-1, (groups, width)),
+    query, key, value = unpack(qkv, key, value, heads, key_cache)
+    return attend(
+        rotate(query, cos, sin, position),
+        rotate(key, cos, sin, position),
+        value,
         key_cache,
         value_cache,
         position,

@@ -20,7 +20,7 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-@torch.library.custom_op("glass::scoring_ffn", mutates_args=())
+@torch.library.custom_op("glass_ir::scoring_ffn", mutates_args=())
 def scoring_ffn(
     x: Tensor, gate: Tensor, up: Tensor, down: Tensor, score_weights: Tensor, activation: str
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -53,7 +53,7 @@ def _(
     return torch.empty_like(x), x.new_empty(gate.shape[0]), x.new_empty(gate.shape[0])
 
 
-@torch.library.custom_op("glass::sparse_ffn", mutates_args=())
+@torch.library.custom_op("glass_ir::sparse_ffn", mutates_args=())
 def sparse_ffn(
     x: Tensor,
     gate: Tensor,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 
-@torch.library.custom_op("glass::rms_norm", mutates_args=())
+@torch.library.custom_op("glass_ir::rms_norm", mutates_args=())
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """Return x / sqrt(mean(x^2) + eps) * weight over the last dimension.
 
@@ -22,7 +22,7 @@ def _(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
-@torch.library.custom_op("glass::add_rms_norm", mutates_args=())
+@torch.library.custom_op("glass_ir::add_rms_norm", mutates_args=())
 def add_rms_norm(x: Tensor, skip: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """rms_norm(x + skip), and the sum itself for the residual stream.
 

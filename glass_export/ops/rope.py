@@ -20,7 +20,7 @@ def rotate(x: Tensor, cos: Tensor, sin: Tensor, position: Tensor) -> Tensor:
     )
 
 
-@torch.library.custom_op("glass::rope", mutates_args=())
+@torch.library.custom_op("glass_ir::rope", mutates_args=())
 def rope(x: Tensor, cos: Tensor, sin: Tensor, position: Tensor) -> Tensor:
     """Rotate the first R channels of each head by the angle of its position.
 

@@ -9,7 +9,7 @@ from glass_export.graph import CapturedGraph, operand
 from glass_export.passes.base import Pass, PassResult
 
 TRANSPOSE = torch.ops.aten.transpose.int
-RMS_NORM = torch.ops.glass.rms_norm.default
+RMS_NORM = torch.ops.glass_ir.rms_norm.default
 
 
 class CancelTransposes(Pass):

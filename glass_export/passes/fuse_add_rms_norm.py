@@ -11,8 +11,8 @@ from glass_export.graph import CapturedGraph, operand, same_shape
 from glass_export.passes.base import Pass, PassResult
 
 ADD = torch.ops.aten.add.Tensor
-RMS_NORM = torch.ops.glass.rms_norm.default
-ADD_RMS_NORM = torch.ops.glass.add_rms_norm.default
+RMS_NORM = torch.ops.glass_ir.rms_norm.default
+ADD_RMS_NORM = torch.ops.glass_ir.add_rms_norm.default
 
 
 class FuseAddRmsNorm(Pass):

@@ -12,9 +12,9 @@ from glass_export.passes.base import Pass, PassResult
 from glass_export.passes.merge_linears import SPLIT
 from glass_export.passes.simplify_reshapes import RESHAPE
 
-ATTENTION = torch.ops.glass.attention.default
-ROTARY_ATTENTION = torch.ops.glass.rotary_attention.default
-ROPE = torch.ops.glass.rope.default
+ATTENTION = torch.ops.glass_ir.attention.default
+ROTARY_ATTENTION = torch.ops.glass_ir.rotary_attention.default
+ROPE = torch.ops.glass_ir.rope.default
 
 
 class FuseRotaryAttention(Pass):

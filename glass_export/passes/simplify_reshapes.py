@@ -10,7 +10,7 @@ from glass_export.graph import CapturedGraph, operand, same_shape, shape_of
 from glass_export.passes.base import Pass, PassResult
 
 RESHAPE = torch.ops.aten.reshape.default
-RMS_NORM = torch.ops.glass.rms_norm.default
+RMS_NORM = torch.ops.glass_ir.rms_norm.default
 _VIEWS = (
     torch.ops.aten.view.default,
     torch.ops.aten.flatten.using_ints,

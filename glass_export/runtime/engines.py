@@ -6,10 +6,14 @@ from importlib import import_module
 
 from glass_export.artifact import Artifact
 from glass_export.errors import ArtifactError
+from glass_export.log import third_party_silence
 from glass_export.runtime.base import Backend
 from glass_export.schema import suggest
 
-ENGINES = {"onnx": ("glass_export.runtime.onnxruntime", "OnnxRuntimeBackend", "onnxruntime")}
+ENGINES = {
+    "onnx": ("glass_export.runtime.onnxruntime", "OnnxRuntimeBackend", "onnxruntime"),
+    "executorch": ("glass_export.runtime.executorch", "ExecuTorchBackend", "executorch"),
+}
 """Target name -> module, class, and the package that the engine needs."""
 
 
@@ -29,7 +33,8 @@ def open_backend(
         )
     module, name, package = ENGINES[target]
     try:
-        engine = getattr(import_module(module), name)
+        with third_party_silence():
+            engine = getattr(import_module(module), name)
     except ModuleNotFoundError as problem:
         if problem.name != package:
             raise

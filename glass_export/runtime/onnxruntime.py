@@ -10,8 +10,6 @@ neurons, G key/value heads, C cache length, E head width, V vocabulary.
 from __future__ import annotations
 
 import mmap
-import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +18,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from glass_export.artifact import Artifact
-from glass_export.errors import ArtifactError, GenerationError
+from glass_export.errors import ArtifactError
 from glass_export.runtime.base import (
     FloatArray,
     IndexArray,
@@ -28,6 +26,7 @@ from glass_export.runtime.base import (
     PrefillResult,
     TokenArray,
 )
+from glass_export.runtime.request import checked_context, checked_threads
 
 MINIMUM_VERSION = (1, 23)
 
@@ -53,7 +52,7 @@ class OnnxRuntimeBackend:
         manifest = artifact.manifest
         self.dims = manifest.model.dims
         self.prefill_chunk = manifest.target.prefill_chunk
-        self.max_length = _checked_length(max_length, manifest.model.max_length)
+        self.max_length = checked_context(max_length, manifest.model.max_length)
         self._weights = _map_weights(artifact)
         self._prefill, self._pack, self._decode = (
             _load(artifact, role, _options(threads, self._weights, arena=role == "decode"))
@@ -204,17 +203,6 @@ def _check_version() -> None:
         )
 
 
-def _checked_length(wanted: int | None, most: int) -> int:
-    if wanted is None:
-        return most
-    if not 1 <= wanted <= most:
-        raise GenerationError(
-            f"max_length: got {wanted}, expected 1 to {most}, the context this artifact was "
-            "exported with; export with a larger export.max_length for more"
-        )
-    return wanted
-
-
 def _map_weights(artifact: Artifact) -> dict[str, _Buffer]:
     target = artifact.manifest.target
     if target.weights is None:
@@ -234,10 +222,8 @@ def _map_weights(artifact: Artifact) -> dict[str, _Buffer]:
 def _options(
     threads: int | None, weights: dict[str, _Buffer], *, arena: bool
 ) -> ort.SessionOptions:
-    if threads is not None and threads < 1:
-        raise GenerationError(f"threads: got {threads}, expected at least 1")
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads or _processors()
+    options.intra_op_num_threads = checked_threads(threads)
     options.log_severity_level = 3
     # An arena keeps the largest prompt's activations; one token's are small.
     options.enable_cpu_mem_arena = arena
@@ -248,13 +234,6 @@ def _options(
     for name, buffer in weights.items():
         options.add_initializer(name, buffer.value)
     return options
-
-
-def _processors() -> int:
-    """Processors this process may use; not every system tells a process its own."""
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _load(artifact: Artifact, role: str, options: ort.SessionOptions) -> _Graph:

@@ -6,6 +6,8 @@ Legend: L layers, F FFN width, K kept neurons, S prompt tokens.
 from __future__ import annotations
 
 import math
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal, TypedDict, Unpack, get_args
@@ -126,6 +128,37 @@ def checked_neurons(indices: ArrayLike, dims: ModelDims) -> IndexArray:
             "neurons: a row is not ascending or repeats an index; sort each row and make it unique"
         )
     return np.ascontiguousarray(array, np.int32)
+
+
+def checked_context(wanted: int | None, most: int) -> int:
+    """Context length in tokens; None means ``most``, what the artifact was exported with.
+
+    Raises:
+        GenerationError: not 1 to ``most``.
+    """
+    if wanted is None:
+        return most
+    if not 1 <= wanted <= most:
+        raise GenerationError(
+            f"max_length: got {wanted}, expected 1 to {most}, the context this artifact was "
+            "exported with; export with a larger export.max_length for more"
+        )
+    return wanted
+
+
+def checked_threads(wanted: int | None) -> int:
+    """Threads of an engine; None means all processors that this process may use.
+
+    Raises:
+        GenerationError: below 1.
+    """
+    if wanted is not None and wanted < 1:
+        raise GenerationError(f"threads: got {wanted}, expected at least 1")
+    if wanted is not None:
+        return wanted
+    if sys.platform == "linux":  # not every system tells a process its own
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def checked_stop(stop: str | Sequence[str]) -> tuple[str, ...]:

@@ -11,9 +11,9 @@ from glass_export.errors import SourceError
 from glass_export.log import logger
 from glass_export.recipe import ModelRecipe, Source
 from glass_export.sources import hub, local, wheels
-from glass_export.sources.base import FetchedModel, Unavailable, cache_dir
+from glass_export.sources.base import FetchedModel, Unavailable
 
-__all__ = ["FetchedModel", "cache_dir", "fetch"]
+__all__ = ["FetchedModel", "fetch"]
 
 _KINDS: dict[str, Callable[[Source], FetchedModel]] = {
     "local": local.fetch,

@@ -12,11 +12,10 @@ from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from glass_export.errors import SourceError
 from glass_export.log import logger, progress
 from glass_export.manifest import SourceInfo
+from glass_export.paths import cache_dir
 
 BLOCK = 1 << 20
 """Bytes read or written at a time."""
@@ -32,14 +31,6 @@ class FetchedModel:
 
     path: Path
     info: SourceInfo
-
-
-def cache_dir() -> Path:
-    """Folder for downloads and remembered results: $GLASS_EXPORT_CACHE, else the user's cache."""
-    chosen = os.environ.get("GLASS_EXPORT_CACHE")
-    return (
-        Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("glass-export"))
-    )
 
 
 @contextmanager

@@ -24,12 +24,12 @@ from filelock import FileLock, Timeout
 from glass_export.errors import SourceError
 from glass_export.log import Task, logger, progress
 from glass_export.manifest import SourceInfo
+from glass_export.paths import cache_dir
 from glass_export.recipe import Source, WheelPart
 from glass_export.sources.base import (
     BLOCK,
     FetchedModel,
     Unavailable,
-    cache_dir,
     disk_errors,
     file_sha256,
     remember_sha256,

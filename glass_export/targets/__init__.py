@@ -7,6 +7,7 @@ import pkgutil
 from typing import TYPE_CHECKING, cast
 
 from glass_export.errors import RecipeError
+from glass_export.log import third_party_silence
 from glass_export.schema import choices
 
 if TYPE_CHECKING:
@@ -28,4 +29,5 @@ def check_target(name: str) -> None:
 def load_target(name: str) -> Target:
     """The target called ``name``. Raises RecipeError when there is none."""
     check_target(name)
-    return cast("Target", importlib.import_module(f"{__name__}.{name}"))
+    with third_party_silence():
+        return cast("Target", importlib.import_module(f"{__name__}.{name}"))

@@ -3,31 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from transformers import PreTrainedModel
 
 from glass_export.graph import CapturedGraph
 from glass_export.manifest import TargetInfo
+from glass_export.recipe import TargetRecipe
 from glass_export.spec import FfnSite, Statistic
+
+FP32_TOLERANCE = 1e-3
+"""Error that verification allows for float32; see verify.compare for its unit."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoweringInput:
-    """Everything a target needs besides its options. ``prior``: statistics, each [L,F]."""
+    """Everything a target needs.
+
+    ``prior``: statistics, each [L,F]; ``metadata``: what a file that stands alone should say about
+    the model; ``prefill_chunk``: most tokens of one prefill call.
+    """
 
     prefill: CapturedGraph
     decode: CapturedGraph
     sites: tuple[FfnSite, ...]
     prior: Mapping[Statistic, NDArray[np.float32]]
     prefill_chunk: int
+    options: TargetRecipe
+    metadata: Mapping[str, object]
 
 
 class Target(Protocol):
     """A target module: ``glass_export.targets.<name>``."""
+
+    TOOLS: tuple[str, ...]
+    """Packages whose versions shape the result."""
+
+    def check(self, options: TargetRecipe) -> None:
+        """Raise RecipeError when the target has no such form."""
+        ...
+
+    def numerics(
+        self, model: PreTrainedModel, sites: list[FfnSite], options: TargetRecipe
+    ) -> AbstractContextManager[float]:
+        """Inside the block ``model`` computes with the numbers that the artifact will have.
+
+        Yields the error that verification allows then, in the unit of verify.compare.
+        """
+        ...
 
     def lower(self, source: LoweringInput, folder: Path) -> TargetInfo:
         """Write the target's files into ``folder`` and describe them.

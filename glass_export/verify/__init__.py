@@ -11,11 +11,9 @@ from glass_export.runtime.engines import open_backend
 from glass_export.verify.compare import compare
 from glass_export.verify.reference import REFERENCE_NAME, Reference
 
-DEFAULT_TOLERANCE = 1e-3
-
 
 def verify_artifact(
-    path: Path, *, tolerance: float = DEFAULT_TOLERANCE, check_hashes: bool = True
+    path: Path, *, tolerance: float | None = None, check_hashes: bool = True
 ) -> dict[str, Any]:
     """Compare an artifact with the reference it carries, on this machine's runtime.
 

@@ -28,19 +28,22 @@ class Check:
         return bool(self.value <= self.limit)
 
 
-def compare(backend: Backend, reference: Reference, tolerance: float) -> dict[str, Any]:
+def compare(
+    backend: Backend, reference: Reference, tolerance: float | None = None
+) -> dict[str, Any]:
     """Run all checks and report them.
 
     Args:
         backend: The artifact's engine.
         reference: What the eager model computed.
         tolerance: Largest error allowed: of logits in units of their standard deviation, of scores
-            in units of the largest score.
+            in units of the largest score. None: the reference's own.
 
     Returns:
         ``{"passed", "tolerance", "checks": [{"name", "value", "limit", "passed"}]}``; greedy checks
         count the tokens that differ where the eager model's choice was not a tie.
     """
+    tolerance = reference.tolerance if tolerance is None else tolerance
     checks: list[Check] = []
     with progress("verify", len(reference.prompts), "prompts") as task:
         for number, prompt in enumerate(reference.prompts):

@@ -36,6 +36,7 @@ def make_reference(
     *,
     tokens: int,
     max_length: int,
+    tolerance: float,
 ) -> Reference:
     """Compute the reference of the built-in prompts.
 
@@ -46,6 +47,7 @@ def make_reference(
         choose: Neuron choice for the sparse part.
         tokens: Greedy tokens N for each prompt, as far as the context allows.
         max_length: Context length of the artifact.
+        tolerance: Error that counts as equal; see verify.compare.
     """
     prompts = []
     with torch.no_grad(), progress("eager reference", len(PROMPTS), "prompts") as task:
@@ -54,7 +56,7 @@ def make_reference(
             count = max(2, min(tokens, max_length - 2 * len(ids)))
             prompts.append(_prompt(model, sites, ids, choose, count))
             task.advance()
-    return Reference(tuple(prompts))
+    return Reference(tuple(prompts), tolerance)
 
 
 def _prompt(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from glass_export.errors import ArtifactError
 
 REFERENCE_NAME = "reference.safetensors"
+_TOLERANCE = "tolerance"
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 
@@ -47,9 +48,10 @@ class PromptReference:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """References of all prompts."""
+    """References of all prompts, and the error that counts as equal; see verify.compare."""
 
     prompts: tuple[PromptReference, ...]
+    tolerance: float
 
     def save(self, path: Path) -> None:
         """Write to a safetensors file."""
@@ -58,6 +60,7 @@ class Reference:
             for number, prompt in enumerate(self.prompts)
             for name, array in asdict(prompt).items()
         }
+        arrays[_TOLERANCE] = np.array([self.tolerance])
         path.write_bytes(safetensors.numpy.save(arrays))
 
     @classmethod
@@ -65,10 +68,13 @@ class Reference:
         """Read a file written by save. Raises ArtifactError when it is damaged or missing."""
         prompts: dict[str, dict[str, NDArray[Any]]] = {}
         try:
-            for key, array in safetensors.numpy.load_file(path).items():
+            arrays = safetensors.numpy.load_file(path)
+            tolerance = float(arrays.pop(_TOLERANCE)[0])
+            for key, array in arrays.items():
                 number, _, name = key.partition(".")
                 prompts.setdefault(number, {})[name] = array
-            return cls(tuple(PromptReference(**prompts[n]) for n in sorted(prompts, key=int)))
+            ordered = (PromptReference(**prompts[n]) for n in sorted(prompts, key=int))
+            return cls(tuple(ordered), tolerance)
         except Exception as problem:
             raise ArtifactError(
                 f"{path}: not a readable verification reference ({problem}); export again"

@@ -17,7 +17,7 @@ from glass_export.nn.swap import semantic_ops
 from glass_export.passes import default_passes
 from glass_export.verify.eager import masked
 
-glass, aten = torch.ops.glass, torch.ops.aten
+glass, aten = torch.ops.glass_ir, torch.ops.aten
 
 
 def captured(family: str) -> tuple[CapturedGraph, CapturedGraph]:

@@ -6,15 +6,20 @@ prompt, ``decode`` takes them as inputs. Full weights may be passed in their pla
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from transformers import PreTrainedModel
 
+from glass_export.errors import RecipeError
 from glass_export.graph import CapturedGraph, shape_of
 from glass_export.log import progress
 from glass_export.manifest import TargetInfo
-from glass_export.spec import TensorSpec
-from glass_export.targets.base import LoweringInput
+from glass_export.recipe import TargetRecipe
+from glass_export.spec import FfnSite, TensorSpec
+from glass_export.targets.base import FP32_TOLERANCE, LoweringInput
 from glass_export.targets.onnx.builder import GraphBuilder
 from glass_export.targets.onnx.translate import Translation, ffn_weights
 from glass_export.targets.onnx.weights import WeightFile
@@ -26,6 +31,26 @@ _FIXED_INPUTS = {
     "score_weights": ("float32", ("T",)),
     "logit_rows": ("int64", ("N",)),
 }
+
+
+TOOLS = ("onnx-ir", "onnxruntime")
+
+
+def check(options: TargetRecipe) -> None:
+    """See targets.base.Target."""
+    if options.dtype != "fp32":
+        raise RecipeError(
+            f"target.dtype: got {options.dtype!r}, but the target onnx has only 'fp32' so far; "
+            "use --target executorch for quantised weights"
+        )
+
+
+@contextmanager
+def numerics(
+    model: PreTrainedModel, sites: list[FfnSite], options: TargetRecipe
+) -> Iterator[float]:
+    """See targets.base.Target: float32 as it is."""
+    yield FP32_TOLERANCE
 
 
 def lower(source: LoweringInput, folder: Path) -> TargetInfo:

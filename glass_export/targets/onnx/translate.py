@@ -265,7 +265,7 @@ def _getitem(t: Translation, node: fx.Node) -> Values:
     return t.values[whole][index]  # type: ignore[index]  # a list by construction
 
 
-_ATEN, _GLASS = torch.ops.aten, torch.ops.glass
+_ATEN, _GLASS = torch.ops.aten, torch.ops.glass_ir
 TRANSLATORS: dict[Any, Callable[[Translation, fx.Node], Values]] = {
     _ATEN.embedding.default: _embedding,
     _ATEN.linear.default: _linear,

@@ -23,7 +23,7 @@ from glass_export.passes.fuse_rotary_attention import FuseRotaryAttention
 from glass_export.passes.merge_linears import MergeLinears, joined_name
 from glass_export.passes.simplify_reshapes import SimplifyReshapes
 
-aten, glass = torch.ops.aten, torch.ops.glass
+aten, glass = torch.ops.aten, torch.ops.glass_ir
 WIDTH, CONTEXT = 8, 16
 
 

@@ -1,0 +1,46 @@
+// The gated feed-forward network, stored once, neuron by neuron.
+//
+// Legend: S tokens, D model width, F FFN width, K kept neurons. All arrays are row-major float32.
+// h = act(x gate^T) * (x up^T) in R^F, y = h down^T.
+#pragma once
+
+#include "glass/base.h"
+
+namespace glass {
+
+// Values are part of the operators' ABI; the order is that of glass_export.spec.Activation.
+enum class Activation : int32_t { kSilu = 0, kGelu = 1, kGeluTanh = 2, kRelu = 3 };
+
+// The weights of one layer [F,3,D]: gate, up and down row of neuron 0, then those of neuron 1, ...
+struct FfnBundle {
+  const float* data = nullptr;
+  int64_t d_ff = 0;     // F
+  int64_t d_model = 0;  // D
+};
+
+// kOk when `neurons` [K] can be passed to sparse_ffn: ascending, no repetition, all in [0, F).
+Status check_neurons(Span<const int32_t> neurons, int64_t d_ff);
+
+// Floats of scratch that sparse_ffn needs for `tokens` S on `threads` threads.
+size_t sparse_ffn_scratch(const FfnBundle& ffn, int64_t tokens, int64_t threads);
+
+// y [S,D] = FFN of the chosen neurons alone; reads exactly their bundles, in place.
+//
+// x [S,D], neurons [K] ascending without repetition (checked), 1 <= K <= F. K = F is the dense FFN.
+Status sparse_ffn(const FfnBundle& ffn, Activation activation, Span<const float> x,
+                  Span<const int32_t> neurons, Span<float> y, Span<float> scratch,
+                  const Parallel& parallel);
+
+// Floats of scratch that dense_ffn needs for `tokens` S on `threads` threads.
+size_t dense_ffn_scratch(const FfnBundle& ffn, int64_t tokens, int64_t threads);
+
+// y [S,D] = FFN of all neurons, and the sums of the local scores over the tokens:
+// with u_t = h_t / ||h_t||_2 (0 where h_t is 0) and m_t = score_weights[t],
+// abs_sum [F] = sum_t m_t |u_t| and sq_sum [F] = sum_t m_t u_t^2 (GLASS, arXiv 2508.14302).
+//
+// x [S,D], score_weights [S].
+Status dense_ffn(const FfnBundle& ffn, Activation activation, Span<const float> x,
+                 Span<const float> score_weights, Span<float> y, Span<float> abs_sum,
+                 Span<float> sq_sum, Span<float> scratch, const Parallel& parallel);
+
+}  // namespace glass

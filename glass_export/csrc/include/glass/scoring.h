@@ -1,0 +1,58 @@
+// Which neurons to keep: the same results, bit by bit, as glass_export/scoring.py, whose docstring
+// defines them. Golden vectors for both: tests/golden/scoring.json.
+//
+// Legend: L layers, F FFN width, K kept neurons, T scored tokens. Arrays [L,F] are row-major.
+#pragma once
+
+#include "glass/base.h"
+
+namespace glass {
+
+// Orders are part of the ABI: those of glass_export.recipe.Fusion and LocalForm.
+enum class Fusion : int32_t { kBorda = 0, kShrinkage = 1, kLocal = 2, kGlobal = 3 };
+enum class LocalForm : int32_t { kA = 0, kGriffin = 1, kSquared = 2 };
+
+// The sums over a prompt's scored tokens; see dense_ffn.
+struct TokenSums {
+  Span<const float> abs_sum;  // [L,F]
+  Span<const float> sq_sum;   // [L,F]
+  double tokens = 0;          // T, the sum of the score weights
+};
+
+struct Selection {
+  Fusion fusion = Fusion::kBorda;
+  LocalForm local = LocalForm::kA;
+  double lam = 0.5;    // Borda: weight of the prior, 0 to 1
+  double tau = 128.0;  // shrinkage: weight of the prior, in tokens
+};
+
+// Local scores [L,F] of a form. kNoScoredToken when T is 0.
+Status local_scores(const TokenSums& sums, LocalForm form, Span<float> scores);
+
+// Rank of every neuron of one layer, 0..F-1; larger is more important, ties to the lower index.
+// scores [F] finite, ranks [F]; scratch 2 F uint32.
+Status ranks(Span<const float> scores, Span<int32_t> ranks, Span<uint32_t> scratch);
+
+// fused [F] = (65536 - w) local + w prior with w = floor(lam * 65536 + 0.5); F <= 65536.
+Status borda(Span<const int32_t> local_ranks, Span<const int32_t> prior_ranks, double lam,
+             Span<uint32_t> fused);
+
+// fused [F] = (T local + tau prior) / (T + tau) in double without fused multiply-add, rounded once.
+Status shrinkage(Span<const float> local_mean, double tokens, Span<const float> prior, double tau,
+                 Span<float> fused);
+
+// The K largest of one layer, ties to the lower index: neurons [K] ascending, K = neurons.size.
+// scratch 2 F uint32.
+Status top_k(Span<const float> scores, Span<int32_t> neurons, Span<uint32_t> scratch);
+Status top_k(Span<const uint32_t> scores, Span<int32_t> neurons, Span<uint32_t> scratch);
+
+// uint32 words of scratch that select_neurons needs.
+size_t select_neurons_scratch(int64_t d_ff);
+
+// The whole choice: neurons [L,K] for a prompt. `prior` [L,F] may be empty for Fusion::kLocal.
+// With T = 0 shrinkage keeps the prior alone, as the reference does.
+Status select_neurons(const TokenSums& sums, Span<const float> prior, const Selection& selection,
+                      int64_t layers, int64_t d_ff, Span<int32_t> neurons,
+                      Span<uint32_t> scratch);
+
+}  // namespace glass

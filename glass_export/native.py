@@ -1,0 +1,172 @@
+"""The native libraries: built from ``csrc`` on first use, kept in the cache, loaded once.
+
+The cache holds one build per state of the sources and of the libraries they are compiled against.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from importlib import metadata, util
+from pathlib import Path
+from typing import Literal
+
+from filelock import FileLock
+
+from glass_export.errors import NativeError
+from glass_export.log import logger, progress
+from glass_export.paths import cache_dir
+
+Library = Literal["core", "executorch"]
+
+SOURCES = Path(__file__).parent / "csrc"
+OVERRIDE = "GLASS_EXPORT_NATIVE"
+BUILD_COMMAND = "glass-export build-native"
+_COMPILERS = ("c++", "g++", "clang++")
+_MINIMUM_CMAKE = (3, 28)
+_SUFFIX = ".dylib" if sys.platform == "darwin" else ".so"
+_HELP = (
+    f"install what is missing and run `{BUILD_COMMAND}`, or set {OVERRIDE} to a folder that holds "
+    "the built library, or export with --set target.custom_ops=false"
+)
+
+
+def library(name: Library, *, force: bool = False) -> Path:
+    """Path of a native library, which is built when it is not there yet.
+
+    Args:
+        name: ``core``, the kernels behind a C interface, or ``executorch``, the operators for
+            ExecuTorch.
+        force: Build it even when it is there.
+
+    Raises:
+        NativeError: it cannot be built: no compiler, no CMake, no ExecuTorch, or a failed build.
+    """
+    file = f"libglass_{name}{_SUFFIX}"
+    if chosen := os.environ.get(OVERRIDE):
+        path = Path(chosen).expanduser() / file
+        if not path.is_file():
+            raise NativeError(
+                f"{path}: no such file; {OVERRIDE} must name the folder that holds it"
+            )
+        return path
+    path = cache_dir() / "native" / _digest(name) / file
+    if force or not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(path.parent / "lock"):
+            if force or not path.is_file():
+                _build(name, path)
+    return path
+
+
+@functools.cache
+def load_operators() -> ctypes.CDLL:
+    """Load the ``executorch`` library into this process, which registers its operators.
+
+    ExecuTorch's own libraries must be loaded already.
+
+    Raises:
+        NativeError: see :func:`library`; or it cannot be loaded or is not ours.
+    """
+    path = library("executorch")
+    try:
+        loaded = ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
+        loaded.glass_abi_version.restype = ctypes.c_int32
+        loaded.glass_active_isa.restype = ctypes.c_char_p
+    except (OSError, AttributeError) as problem:
+        raise NativeError(
+            f"{path}: not a usable operator library: {problem}; "
+            f"run `{BUILD_COMMAND} --force` to build it again"
+        ) from problem
+    logger.debug("native operators %s, %s", path, loaded.glass_active_isa().decode())
+    return loaded
+
+
+def _digest(name: Library) -> str:
+    """Of all that a build depends on, apart from the compiler."""
+    digest = hashlib.sha256(f"{name} {platform.system()} {platform.machine()}".encode())
+    if name == "executorch":
+        digest.update(str(_executorch_folder()).encode())
+        digest.update(metadata.version("executorch").encode())
+    for path in sorted(SOURCES.rglob("*")):
+        if path.is_file():
+            digest.update(path.relative_to(SOURCES).as_posix().encode() + b"\0")
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _executorch_folder() -> Path:
+    found = util.find_spec("executorch")
+    if found is None or not found.submodule_search_locations:
+        raise NativeError(
+            "the operators are compiled against the package 'executorch', which is not installed; "
+            "run `pip install 'glass-export[executorch]'`"
+        )
+    return Path(next(iter(found.submodule_search_locations)))
+
+
+def _build(name: Library, path: Path) -> None:
+    cmake, compiler = _cmake(), _compiler()
+    options = ["-DCMAKE_BUILD_TYPE=Release", f"-DCMAKE_CXX_COMPILER={compiler}"]
+    if name == "executorch":
+        options += ["-DGLASS_BUILD_EXECUTORCH=ON", f"-DCMAKE_PREFIX_PATH={_executorch_folder()}"]
+    else:
+        options += ["-DGLASS_BUILD_CAPI=ON"]
+    with (
+        progress("building the native library (once)", None, "steps"),
+        tempfile.TemporaryDirectory(prefix="build-", dir=path.parent) as folder,
+    ):
+        _run([cmake, "-S", str(SOURCES), "-B", folder, *options])
+        jobs = str(os.cpu_count() or 1)
+        _run([cmake, "--build", folder, "--target", f"glass_{name}", "--parallel", jobs])
+        (built,) = Path(folder).rglob(path.name)
+        os.replace(built, path)
+
+
+def _run(command: list[str]) -> None:
+    outcome = subprocess.run(command, capture_output=True, text=True, check=False)
+    if outcome.returncode:
+        output = f"{outcome.stdout}\n{outcome.stderr}".strip().splitlines()
+        tail = "\n".join(f"  {line}" for line in output[-30:])
+        raise NativeError(
+            f"building the native library failed at `{' '.join(command[:2])} ...`:\n{tail}\n{_HELP}"
+        )
+
+
+def _compiler() -> str:
+    wanted = os.environ.get("CXX")
+    names = (wanted,) if wanted else _COMPILERS
+    for name in names:
+        if found := shutil.which(name):
+            return found
+    raise NativeError(
+        f"no C++ compiler: looked for {', '.join(names)}, expected one with C++17 (GCC 9, Clang 10 "
+        f"or newer; on Debian: apt install g++); {_HELP}"
+    )
+
+
+def _cmake() -> str:
+    """CMake of this environment, else the one on the path."""
+    beside = Path(sysconfig.get_path("scripts")) / "cmake"
+    seen = []
+    for candidate in (str(beside) if beside.is_file() else None, shutil.which("cmake")):
+        if candidate is None:
+            continue
+        text = subprocess.run([candidate, "--version"], capture_output=True, text=True).stdout
+        match = re.search(r"version (\d+)\.(\d+)", text)
+        if match and tuple(map(int, match.groups())) >= _MINIMUM_CMAKE:
+            return candidate
+        seen.append(f"{candidate} ({match.group(0) if match else 'of unknown version'})")
+    needed = ".".join(map(str, _MINIMUM_CMAKE))
+    raise NativeError(
+        f"no CMake {needed} or newer: got {', '.join(seen) or 'none'} (pip install cmake); {_HELP}"
+    )

@@ -1,0 +1,137 @@
+"""ExecuTorch: one ``model.pte`` with the methods ``prefill`` and ``decode`` over shared caches.
+
+FFN weights are stored once, neuron by neuron, and read in place by both methods; other linears go
+to XNNPACK. With ``custom_ops = false`` the program consists of stock operators alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.export import Dim, ExportedProgram
+from transformers import PreTrainedModel
+
+from glass_export.log import progress
+from glass_export.manifest import TargetInfo
+from glass_export.ops.kernels import ABI_VERSION
+from glass_export.recipe import TargetRecipe
+from glass_export.runtime.program_metadata import encode
+from glass_export.spec import FfnSite, GraphSignature, TensorSpec
+from glass_export.targets.base import LoweringInput
+from glass_export.targets.executorch import quantize
+from glass_export.targets.executorch.module import LoweredModule, TensorStore
+from glass_export.targets.executorch.native import NATIVE
+from glass_export.targets.executorch.portable import PORTABLE
+from glass_export.targets.executorch.program import trace, write_program
+
+PROGRAM_FILE = "model.pte"
+TOOLS = ("executorch", "torchao")
+
+
+def check(options: TargetRecipe) -> None:
+    """See targets.base.Target: every form exists."""
+
+
+@contextmanager
+def numerics(
+    model: PreTrainedModel, sites: list[FfnSite], options: TargetRecipe
+) -> Iterator[float]:
+    """See targets.base.Target."""
+    with quantize.quantized(model, sites, options.dtype):
+        yield quantize.TOLERANCES[options.dtype]
+
+
+def lower(source: LoweringInput, folder: Path) -> TargetInfo:
+    """Write ``model.pte`` into ``folder``; see targets.base.Target."""
+    dialect, store = NATIVE if source.options.custom_ops else PORTABLE, TensorStore()
+    modules = {
+        graph.name: LoweredModule(graph, source.sites, store, dialect)
+        for graph in (source.prefill, source.decode)
+    }
+    signatures = _signatures(source)
+    with progress("lowering to ExecuTorch", 3, "steps") as task:
+        methods: dict[str, ExportedProgram] = {}
+        for name, module in modules.items():
+            quantize.quantize(module, source.options.dtype)
+            methods[name] = trace(module, *_example(source, signatures[name]))
+            task.advance()
+        write_program(methods, _constants(source), folder / PROGRAM_FILE)
+        task.advance()
+    return TargetInfo(
+        name="executorch",
+        dtype=source.options.dtype,
+        ffn_dtype="fp32",
+        custom_ops=source.options.custom_ops,
+        prefill_chunk=source.prefill_chunk,
+        graphs=dict.fromkeys(signatures, PROGRAM_FILE),
+        signatures=signatures,
+        weights=None,
+        tensors=(),
+    )
+
+
+def _signatures(source: LoweringInput) -> dict[str, GraphSignature]:
+    """Inputs and outputs of both methods. T, N <= prefill_chunk; K <= F."""
+    layers, d_ff = len(source.sites), source.sites[0].d_ff
+    vocabulary = source.metadata["vocab_size"]
+    assert isinstance(vocabulary, int)
+
+    def spec(name: str, dtype: str, *shape: int | str) -> TensorSpec:
+        return TensorSpec(name=name, dtype=dtype, shape=shape)
+
+    prefill = GraphSignature(
+        inputs=(
+            spec("input_ids", "int64", 1, "T"),
+            spec("position", "int64", 1),
+            spec("score_weights", "float32", "T"),
+            spec("logit_rows", "int64", "N"),
+        ),
+        outputs=(
+            spec("logits", "float32", 1, "N", vocabulary),
+            spec("abs_sum", "float32", layers, d_ff),
+            spec("sq_sum", "float32", layers, d_ff),
+        ),
+    )
+    decode = GraphSignature(
+        inputs=(
+            spec("input_ids", "int64", 1, 1),
+            spec("position", "int64", 1),
+            spec("ffn_idx", "int32", layers, "K"),
+        ),
+        outputs=(spec("logits", "float32", 1, 1, vocabulary),),
+    )
+    return {"prefill": prefill, "decode": decode}
+
+
+def _example(
+    source: LoweringInput, signature: GraphSignature
+) -> tuple[tuple[torch.Tensor, ...], tuple[Any, ...]]:
+    """Inputs to trace with, and which of their dimensions are dynamic.
+
+    The lower bound 2 is the tracer's: it takes 0 and 1 for special. The program runs with 1 too.
+    """
+    most = {"T": source.prefill_chunk, "N": source.prefill_chunk, "K": source.sites[0].d_ff}
+    dims = {name: Dim(name, min=2, max=max(limit, 3)) for name, limit in most.items()}
+    sizes = {"T": 3, "N": 2, "K": 2}
+    inputs, dynamic = [], []
+    for spec in signature.inputs:
+        shape = [sizes.get(str(d)) or int(d) for d in spec.shape]
+        inputs.append(torch.ones(shape, dtype=getattr(torch, spec.dtype)).cumsum(-1) - 1)
+        inputs[-1] = inputs[-1].to(getattr(torch, spec.dtype))
+        moving = {axis: dims[d] for axis, d in enumerate(spec.shape) if isinstance(d, str)}
+        dynamic.append(moving or None)
+    return tuple(inputs), tuple(dynamic)
+
+
+def _constants(source: LoweringInput) -> Mapping[str, Any]:
+    """Methods without inputs: the metadata and every prior [L,F]."""
+    options = dataclasses.asdict(source.options)
+    fields = {"abi_version": ABI_VERSION, **source.metadata, "dtype": options["dtype"]}
+    text = encode({**fields, "custom_ops": options["custom_ops"]})
+    priors = {f"get_prior_{name}": torch.from_numpy(p) for name, p in source.prior.items()}
+    return {"get_metadata": text, **priors}

@@ -1,0 +1,48 @@
+"""Translators that all dialects share: plain ATen operators, and linears as modules."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import fx
+
+from glass_export.targets.executorch.module import EMBEDDING, LINEAR, LoweredModule, Translator
+
+_ATEN = torch.ops.aten
+
+
+def _same(m: LoweredModule, node: fx.Node) -> Any:
+    """The operator itself."""
+    assert callable(node.target)
+    return node.target(*(m.value(argument) for argument in node.args))
+
+
+def _linear(m: LoweredModule, node: fx.Node) -> Any:
+    return m.layer(node)(m.value(node.args[0]))
+
+
+def _embedding(m: LoweredModule, node: fx.Node) -> Any:
+    return m.layer(node)(m.value(node.args[1]))
+
+
+COMMON: Mapping[Any, Translator] = {
+    LINEAR: _linear,
+    EMBEDDING: _embedding,
+    **dict.fromkeys(
+        (
+            _ATEN.add.Tensor,
+            _ATEN.mul.Tensor,
+            _ATEN.div.Tensor,
+            _ATEN.tanh.default,
+            _ATEN.reshape.default,
+            _ATEN.split_with_sizes.default,
+            _ATEN.index.Tensor,
+            _ATEN.stack.default,
+            operator.getitem,
+        ),
+        _same,
+    ),
+}

@@ -1,0 +1,189 @@
+"""A captured graph as a torch module, its semantic operators replaced by those of a dialect.
+
+Running the module walks the graph; torch.export traces that walk into the operators which the
+runtime has. Weights and key/value caches become buffers that both methods name alike, so that the
+program stores them once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from glass_export.errors import LoweringError
+from glass_export.graph import CapturedGraph, Weight, operand, shape_of
+from glass_export.spec import FfnSite
+
+Translator = Callable[["LoweredModule", fx.Node], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """What stands for each operator, and in which form an FFN's weights are stored.
+
+    ``ffn_weights`` turns gate [F,D], up [F,D] and down [D,F] of a site into named stored weights.
+    """
+
+    translators: Mapping[Any, Translator]
+    ffn_weights: Callable[[Weight, Weight, Weight], Mapping[str, Weight]]
+
+
+LINEAR = torch.ops.aten.linear.default
+EMBEDDING = torch.ops.aten.embedding.default
+_CACHE = re.compile(r"(key|value)_caches_(\d+)")
+
+
+class TensorStore:
+    """Materialised weights by name, so that the methods of a program share them."""
+
+    def __init__(self) -> None:
+        self._tensors: dict[str, Tensor] = {}
+
+    def __call__(self, weight: Weight) -> Tensor:
+        """The weight's data, loaded on first use."""
+        if weight.name not in self._tensors:
+            self._tensors[weight.name] = weight.load().detach().contiguous()
+        return self._tensors[weight.name]
+
+
+class LoweredModule(nn.Module):
+    """One method of the program.
+
+    Inputs are the captured graph's without the caches, which are buffers ``key_cache_0``...;
+    outputs are the captured graph's without the caches.
+    """
+
+    def __init__(
+        self,
+        source: CapturedGraph,
+        sites: tuple[FfnSite, ...],
+        store: TensorStore,
+        dialect: Dialect,
+    ) -> None:
+        super().__init__()
+        self.source, self.sites, self.store, self.dialect = source, sites, store, dialect
+        self.values: dict[fx.Node, Any] = {}
+        self.memo: dict[Any, Any] = {}
+        self.inputs = tuple(n for n in source.inputs if not _CACHE.fullmatch(n))
+        self._by_name = {weight.name: weight for weight in source.weights.values()}
+        self._require_known()
+        for node in source.graph.nodes:
+            if node.op == "placeholder" and (match := _CACHE.fullmatch(node.name)):
+                shape = [int(d) for d in shape_of(node)]
+                self.register_buffer(_cache_name(*match.groups()), torch.zeros(shape))
+        for node in source.nodes(LINEAR, EMBEDDING):
+            self._add_layer(node)
+        for site in sites:
+            self._add_ffn(site)
+        for name in sorted(self._direct_weights()):
+            self.register_buffer(_identifier(name), store(self._by_name[name]))
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Run the graph; see the class for inputs and outputs."""
+        by_name = dict(zip(self.inputs, inputs, strict=True))
+        self.values, self.memo = {}, {}
+        for node in self.source.graph.nodes:
+            if node.op == "placeholder" and node.name in by_name:
+                self.values[node] = by_name[node.name]
+            elif node.op == "call_function":
+                self.values[node] = self.dialect.translators[node.target](self, node)
+        (output,) = (n for n in self.source.graph.nodes if n.op == "output")
+        names_and_nodes = zip(self.source.outputs, output.args[0], strict=True)
+        return tuple(self.value(node) for name, node in names_and_nodes if "_cache." not in name)
+
+    def value(self, argument: object) -> Any:
+        """What an argument of a node stands for: a computed value, a weight or a constant."""
+        if isinstance(argument, (list, tuple)):
+            return [self.value(item) for item in argument]
+        if not isinstance(argument, fx.Node):
+            return argument
+        if argument in self.values:
+            return self.values[argument]
+        if match := _CACHE.fullmatch(argument.name):
+            return self.get_buffer(_cache_name(*match.groups()))
+        return self.get_buffer(_identifier(self.source.weight(argument).name))
+
+    def layer(self, node: fx.Node) -> nn.Module:
+        """The module of a linear or embedding node."""
+        return self.get_submodule(self._layer_name(node))
+
+    def ffn(self, node: fx.Node) -> dict[str, Tensor]:
+        """The stored weights of an FFN node, by the dialect's names."""
+        gate = self.source.weight(operand(node, 1)).name
+        for site in self.sites:
+            if gate == f"{site.path}.{site.gate}.weight":
+                parts = self.dialect.ffn_weights(*self._ffn_parts(site))
+                return {part: self.get_buffer(_ffn_name(site, part)) for part in parts}
+        raise LoweringError(f"{self.source.name}: {gate} is not the gate weight of any FFN site")
+
+    def _ffn_parts(self, site: FfnSite) -> tuple[Weight, Weight, Weight]:
+        gate, up, down = (
+            self._by_name[f"{site.path}.{part}.weight"] for part in (site.gate, site.up, site.down)
+        )
+        return gate, up, down
+
+    def _add_ffn(self, site: FfnSite) -> None:
+        for part, weight in self.dialect.ffn_weights(*self._ffn_parts(site)).items():
+            name = _ffn_name(site, part)
+            self.register_buffer(name, self.store(replace(weight, name=name)))
+
+    def _direct_weights(self) -> set[str]:
+        """Names of the weights that neither a layer nor an FFN holds: norms and tables."""
+        held = {self._layer_weight(node).name for node in self.source.nodes(LINEAR, EMBEDDING)}
+        held |= {weight.name for site in self.sites for weight in self._ffn_parts(site)}
+        biases = {
+            self.source.weight(node.args[2]).name
+            for node in self.source.nodes(LINEAR)
+            if len(node.args) > 2 and isinstance(node.args[2], fx.Node)
+        }
+        return self._by_name.keys() - held - biases
+
+    def _add_layer(self, node: fx.Node) -> None:
+        """Linears and embeddings are modules, because that is what quantisation works on."""
+        name = self._layer_name(node)
+        if name in self._modules:
+            return
+        data = self.store(self._layer_weight(node))
+        layer: nn.Module
+        if node.target is LINEAR:
+            bias = node.args[2] if len(node.args) > 2 else None
+            layer = nn.Linear(data.shape[1], data.shape[0], bias=bias is not None, device="meta")
+            if isinstance(bias, fx.Node):
+                layer.bias = nn.Parameter(self.store(self.source.weight(bias)), False)
+        else:
+            layer = nn.Embedding(data.shape[0], data.shape[1], device="meta")
+        layer.weight = nn.Parameter(data, False)
+        self.add_module(name, layer)
+
+    def _layer_weight(self, node: fx.Node) -> Weight:
+        return self.source.weight(operand(node, 1 if node.target is LINEAR else 0))
+
+    def _layer_name(self, node: fx.Node) -> str:
+        """One tensor may serve as an embedding and as a head, which are quantised differently."""
+        kind = "linear" if node.target is LINEAR else "embedding"
+        return f"{kind}_{_identifier(self._layer_weight(node).name)}"
+
+    def _require_known(self) -> None:
+        for node in self.source.nodes():
+            if node.target not in self.dialect.translators:
+                raise LoweringError(
+                    f"{self.source.name}: operator {node.target} has no ExecuTorch translation; "
+                    f"known: {', '.join(sorted(map(str, self.dialect.translators)))}"
+                )
+
+
+def _cache_name(kind: str, layer: str) -> str:
+    return f"{kind}_cache_{layer}"
+
+
+def _ffn_name(site: FfnSite, part: str) -> str:
+    return f"ffn_{site.layer}_{part}"
+
+
+def _identifier(name: str) -> str:
+    return re.sub(r"\W", "_", name)
