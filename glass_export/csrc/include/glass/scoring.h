@@ -52,7 +52,6 @@ size_t select_neurons_scratch(int64_t d_ff);
 // The whole choice: neurons [L,K] for a prompt. `prior` [L,F] may be empty for Fusion::kLocal.
 // With T = 0 shrinkage keeps the prior alone, as the reference does.
 Status select_neurons(const TokenSums& sums, Span<const float> prior, const Selection& selection,
-                      int64_t layers, int64_t d_ff, Span<int32_t> neurons,
-                      Span<uint32_t> scratch);
+                      int64_t layers, int64_t d_ff, Span<int32_t> neurons, Span<uint32_t> scratch);
 
 }  // namespace glass

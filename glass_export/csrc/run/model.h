@@ -1,0 +1,71 @@
+// An exported ExecuTorch program: prefill, choice of neurons, decode.
+//
+// Legend: L layers, F FFN width, K kept neurons, V vocabulary. One conversation at a time; not for
+// use by several threads at once.
+#pragma once
+
+#include <array>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "glass/base.h"
+#include "glass/scoring.h"
+#include "run/metadata.h"
+#include "run/program.h"
+#include "run/selection.h"
+#include "run/status.h"
+
+namespace glass::run {
+
+class Model {
+ public:
+  // Opens a .pte. `threads` of the runtime's thread pool, which all models of the process share;
+  // 0 keeps its default. Fails when the file cannot be read, is not an export of glass-export, or
+  // is of another version.
+  static Result<std::unique_ptr<Model>> open(const std::string& path, int64_t threads);
+
+  Model(const Model&) = delete;
+  Model& operator=(const Model&) = delete;
+
+  const ModelInfo& info() const { return info_; }
+
+  // Tokens in the key/value cache.
+  int64_t length() const { return length_; }
+
+  // Forgets the conversation; the chosen neurons stay.
+  void reset();
+
+  // Appends tokens, computed densely, and adds their activations to the local statistics.
+  // score_weights: 1 for tokens that count in the local scores, else 0; as many as tokens.
+  // Returns the logits [V] after the last token, valid until the next call. Fails when there is no
+  // token, one is not in the vocabulary, or the context is too short.
+  Result<Span<const float>> prefill(Span<const int64_t> tokens, Span<const float> score_weights);
+
+  // Chooses the neurons of the following decodes from the local statistics and the prior. Density 1
+  // is the dense model, as it is before the first call.
+  Outcome select(const SelectionSettings& settings);
+
+  // Appends one token, computed with the chosen neurons. Returns the logits [V] after it, valid
+  // until the next call. Fails when the context is full or the token is not in the vocabulary.
+  Result<Span<const float>> decode(int64_t token);
+
+ private:
+  Model(Program program, ModelInfo info);
+  Outcome load_priors();
+  Outcome check_tokens(const char* call, Span<const int64_t> tokens) const;
+  Outcome add_statistics(const PrefillViews& views, Span<const float> score_weights);
+  Result<Span<const float>> check_logits(Span<const float> logits) const;
+  size_t neuron_count() const { return static_cast<size_t>(info_.layers * info_.d_ff); }
+
+  Program program_;
+  ModelInfo info_;
+  std::array<std::vector<float>, 4> priors_;  // [L,F] by Statistic; empty when not in the artifact
+  int64_t length_ = 0;
+  std::vector<float> abs_sum_;  // [L,F], sums of the local scores over the prompt
+  std::vector<float> sq_sum_;   // [L,F]
+  double scored_tokens_ = 0;
+  std::vector<int32_t> neurons_;  // [L,K]
+};
+
+}  // namespace glass::run

@@ -1,0 +1,35 @@
+// The command line of glass_run.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "run/selection.h"
+#include "run/status.h"
+
+namespace glass::run {
+
+struct Options {
+  std::string directory;  // the artifact
+  std::string prompt;
+  std::string ids_file;  // "-" is standard input; either this or the prompt is given
+  int64_t max_new_tokens = 128;
+  int64_t threads = 0;  // 0: the runtime decides
+  bool print_ids = false;
+  bool json = false;
+  bool help = false;
+  std::vector<std::pair<std::string, std::string>> selection;  // what replaces the defaults
+};
+
+// Fails when a flag is unknown, repeated, incomplete or ill-typed; nothing is read from disk.
+Result<Options> parse_options(int count, const char* const* arguments);
+
+// The artifact's defaults with the user's settings instead. parse_options has checked them.
+SelectionSettings selection_of(const Options& options, SelectionSettings defaults);
+
+// What --help prints.
+const char* usage();
+
+}  // namespace glass::run

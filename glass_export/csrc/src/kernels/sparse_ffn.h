@@ -1,0 +1,139 @@
+// The FFN of chosen neurons, read in place: memory-bound matrix-vector products.
+//
+// Neurons go in groups of kGroup: the dot products of their gate and up rows in one pass over x,
+// then one pass over y adds their down rows. Meanwhile the bundles of the next group are fetched,
+// one line for each line used, because chosen bundles are short and scattered: the hardware's
+// prefetchers stop at every gap.
+#pragma once
+
+#include "kernels/kernels.h"
+#include "kernels/math.h"
+#include "kernels/tile.h"
+
+namespace glass::internal {
+namespace {
+
+constexpr int kGroup = 4;
+
+struct Group {
+  const float* bundle[kGroup];
+  const float* next[kGroup];  // bundles to fetch meanwhile
+};
+
+template <int kCount>
+inline void gate_up_step(const Group& group, int64_t d_model, int64_t d, Vec x,
+                         Vec (&sums)[kCount][2]) {
+  GLASS_UNROLL
+  for (int n = 0; n < kCount; ++n) {
+    sums[n][0] = fma(load(group.bundle[n] + d), x, sums[n][0]);
+    sums[n][1] = fma(load(group.bundle[n] + d_model + d), x, sums[n][1]);
+  }
+}
+
+// gate[n] = gate row . x and up[n] = up row . x of kCount neurons.
+template <int kCount>
+inline void gate_up(const Group& group, int64_t d_model, const float* x, float* gate, float* up) {
+  Vec sums[kCount][2];
+  for (int n = 0; n < kCount; ++n) sums[n][0] = sums[n][1] = zero();
+  int64_t d = 0;
+  for (; d + kLine <= d_model; d += kLine) {
+    GLASS_UNROLL
+    for (int n = 0; n < kCount; ++n) {
+      prefetch(group.next[n] + d);
+      prefetch(group.next[n] + d_model + d);
+    }
+    GLASS_UNROLL
+    for (int64_t i = 0; i < kLine; i += kLanes) {
+      gate_up_step<kCount>(group, d_model, d + i, load(x + d + i), sums);
+    }
+  }
+  for (; d + kLanes <= d_model; d += kLanes) {
+    gate_up_step<kCount>(group, d_model, d, load(x + d), sums);
+  }
+  if (const int64_t tail = d_model - d; tail > 0) {
+    const Vec last = load_first(x + d, tail);
+    for (int n = 0; n < kCount; ++n) {
+      const float* row = group.bundle[n] + d;
+      sums[n][0] = fma(load_first(row, tail), last, sums[n][0]);
+      sums[n][1] = fma(load_first(row + d_model, tail), last, sums[n][1]);
+    }
+  }
+  for (int n = 0; n < kCount; ++n) {
+    gate[n] = sum(sums[n][0]);
+    up[n] = sum(sums[n][1]);
+  }
+}
+
+template <int kCount>
+inline Vec down_step(const Group& group, int64_t offset, const Vec (&h)[kCount], Vec y) {
+  GLASS_UNROLL
+  for (int n = 0; n < kCount; ++n) y = fma(load(group.bundle[n] + offset), h[n], y);
+  return y;
+}
+
+// y += sum_n h[n] down row n.
+template <int kCount>
+inline void add_down(const Group& group, int64_t d_model, const float* hidden, float* y) {
+  Vec h[kCount];
+  for (int n = 0; n < kCount; ++n) h[n] = broadcast(hidden[n]);
+  const int64_t down = 2 * d_model;
+  int64_t d = 0;
+  for (; d + kLine <= d_model; d += kLine) {
+    GLASS_UNROLL
+    for (int n = 0; n < kCount; ++n) prefetch(group.next[n] + down + d);
+    GLASS_UNROLL
+    for (int64_t i = 0; i < kLine; i += kLanes) {
+      store(y + d + i, down_step<kCount>(group, down + d + i, h, load(y + d + i)));
+    }
+  }
+  for (; d + kLanes <= d_model; d += kLanes) {
+    store(y + d, down_step<kCount>(group, down + d, h, load(y + d)));
+  }
+  if (const int64_t tail = d_model - d; tail > 0) {
+    Vec last = load_first(y + d, tail);
+    for (int n = 0; n < kCount; ++n) {
+      last = fma(load_first(group.bundle[n] + down + d, tail), h[n], last);
+    }
+    store_first(y + d, last, tail);
+  }
+}
+
+template <int kCount>
+inline void ffn_group(const SparseFfnTask& task, const Group& group, int64_t first) {
+  for (int64_t t = 0; t < task.tokens; ++t) {
+    float gate[kMaxLanes] = {}, up[kMaxLanes] = {}, hidden[kMaxLanes];
+    gate_up<kCount>(group, task.d_model, task.x + t * task.d_model, gate, up);
+    store(hidden, mul(activate(task.activation, load(gate)), load(up)));
+    add_down<kCount>(group, task.d_model, hidden, task.y + t * task.d_model);
+    if (task.hidden == nullptr) continue;
+    float* kept = task.hidden + first * task.hidden_stride + t;
+    for (int n = 0; n < kCount; ++n) kept[n * task.hidden_stride] = hidden[n];
+  }
+}
+
+inline const float* bundle_of(const SparseFfnTask& task, int64_t k) {
+  const int64_t neuron = task.neurons == nullptr ? k : task.neurons[k];
+  return task.bundles + neuron * 3 * task.d_model;
+}
+
+// Bundles [first, first + count) and those after them; at the end the last one again.
+inline Group group_at(const SparseFfnTask& task, int64_t first, int64_t count) {
+  Group group;
+  for (int64_t n = 0; n < count; ++n) {
+    group.bundle[n] = bundle_of(task, first + n);
+    group.next[n] = bundle_of(task, smaller(first + count + n, task.count - 1));
+  }
+  return group;
+}
+
+void sparse_ffn(const SparseFfnTask& task) {
+  for (int64_t i = 0; i < task.tokens * task.d_model; ++i) task.y[i] = 0.0f;
+  int64_t k = 0;
+  for (; k + kGroup <= task.count; k += kGroup) {
+    ffn_group<kGroup>(task, group_at(task, k, kGroup), k);
+  }
+  for (; k < task.count; ++k) ffn_group<1>(task, group_at(task, k, 1), k);
+}
+
+}  // namespace
+}  // namespace glass::internal

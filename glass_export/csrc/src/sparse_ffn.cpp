@@ -1,0 +1,63 @@
+#include "ffn_check.h"
+#include "glass/ffn.h"
+#include "internal.h"
+
+namespace glass {
+
+using internal::Scratch;
+using internal::SparseFfnTask;
+
+Status check_neurons(Span<const int32_t> neurons, int64_t d_ff) {
+  if (neurons.data == nullptr || neurons.size == 0 || d_ff <= 0) return Status::kInvalidArgument;
+  // Without branches, so that the compiler can use vectors.
+  bool outside = false, unsorted = false;
+  for (size_t k = 0; k < neurons.size; ++k) outside |= neurons[k] < 0 || neurons[k] >= d_ff;
+  for (size_t k = 1; k < neurons.size; ++k) unsorted |= neurons[k] <= neurons[k - 1];
+  if (outside) return Status::kIndexOutOfRange;
+  return unsorted ? Status::kIndexNotAscending : Status::kOk;
+}
+
+// The first thread sums into y, every other one into an array of its own.
+size_t sparse_ffn_scratch(const FfnBundle& ffn, int64_t tokens, int64_t threads) {
+  const int64_t sums = (threads - 1) * Scratch::cost(tokens * ffn.d_model);
+  return static_cast<size_t>(Scratch::kSlack + sums);
+}
+
+Status sparse_ffn(const FfnBundle& ffn, Activation activation, Span<const float> x,
+                  Span<const int32_t> neurons, Span<float> y, Span<float> scratch,
+                  const Parallel& parallel) {
+  if (!internal::is_valid(ffn) || !internal::is_valid(activation) ||
+      !internal::is_valid(parallel) || !internal::are_tokens(ffn, x, y)) {
+    return Status::kInvalidArgument;
+  }
+  const Status checked = check_neurons(neurons, ffn.d_ff);
+  if (checked != Status::kOk) return checked;
+  const auto size = static_cast<int64_t>(x.size), count = static_cast<int64_t>(neurons.size);
+  const int64_t tokens = size / ffn.d_model;
+  const int64_t threads = std::min(parallel.threads, count);
+  if (threads > 1 && scratch.size < sparse_ffn_scratch(ffn, tokens, threads)) {
+    return Status::kScratchTooSmall;
+  }
+  const internal::Kernels& kernels = internal::kernels();
+  float* others = threads > 1 ? Scratch(scratch).take(0) : nullptr;
+  const auto sum_of = [&](int64_t i) {
+    return i == 0 ? y.data : others + (i - 1) * Scratch::cost(size);
+  };
+  internal::parallel_for(parallel, threads, [&](int64_t i) {
+    const internal::Part part = internal::part_of(count, threads, i);
+    SparseFfnTask task;
+    task.bundles = ffn.data;
+    task.neurons = neurons.data + part.begin;
+    task.count = part.end - part.begin;
+    task.d_model = ffn.d_model;
+    task.activation = activation;
+    task.x = x.data;
+    task.tokens = tokens;
+    task.y = sum_of(i);
+    kernels.sparse_ffn(task);
+  });
+  for (int64_t i = 1; i < threads; ++i) kernels.add(y.data, sum_of(i), size);
+  return Status::kOk;
+}
+
+}  // namespace glass

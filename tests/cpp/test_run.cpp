@@ -1,0 +1,225 @@
+// Unit tests of glass_run: what needs neither a model nor a tokenizer.
+#include <cmath>
+#include <cstdio>
+#include <functional>
+#include <limits>
+#include <string>
+#include <vector>
+
+#include "glass/abi.h"
+#include "run/generate.h"
+#include "run/metadata.h"
+#include "run/number.h"
+#include "run/options.h"
+#include "run/report.h"
+#include "run/selection.h"
+#include "run/text.h"
+
+namespace glass::run {
+namespace {
+
+int failures = 0;
+
+void check(bool holds, const char* what, int line) {
+  if (holds) return;
+  std::fprintf(stderr, "test_run.cpp:%d: %s\n", line, what);
+  ++failures;
+}
+
+#define CHECK(condition) check(static_cast<bool>(condition), #condition, __LINE__)
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+constexpr float kInfinity = std::numeric_limits<float>::infinity();
+
+std::string metadata_text() {
+  return "format_version=" + std::to_string(kFormatVersion) +
+         "\nabi_version=" + std::to_string(kAbiVersion) +
+         "\nmodel=tiny = one\nfamily=llama\ndtype=fp32\ncustom_ops=true\nlayers=2\nd_model=4\n"
+         "d_ff=8\nvocab_size=16\nmax_length=32\nprefill_chunk=5\nbos_token_id=\n"
+         "eos_token_ids=2,3\nspecial_token_ids=\ndensity=0.25\nfusion=shrinkage\nlocal=squared\n"
+         "prior=G\nlam=0.75\ntau=1e2";
+}
+
+std::string replaced(std::string text, const std::string& from, const std::string& to) {
+  const size_t at = text.find(from);
+  CHECK(at != std::string::npos);
+  return text.replace(at, from.size(), to);
+}
+
+void test_numbers() {
+  CHECK(parse_number("0.5") == 0.5 && parse_number("1e-05") == 1e-5);
+  for (const char* text : {"", "nan", "inf", "0x10", "1.5x", " 1", "1e999"}) {
+    CHECK(!parse_number(text));
+  }
+  CHECK(parse_integer("-7") == -7 && parse_integer("9223372036854775807") == INT64_MAX);
+  for (const char* text : {"", "1.0", "7 ", "9223372036854775808"}) CHECK(!parse_integer(text));
+}
+
+void test_kept_neurons_rounds_as_python() {
+  CHECK(kept_neurons(0.5, 5) == 2);  // 2.5, half to even
+  CHECK(kept_neurons(0.5, 7) == 4);  // 3.5
+  CHECK(kept_neurons(0.3, 1536) == 461);
+  CHECK(kept_neurons(1e-9, 1536) == 1);
+  CHECK(kept_neurons(1, 1536) == 1536);
+}
+
+void test_selection() {
+  SelectionSettings settings;
+  CHECK(assign(settings, "fusion", "global") && settings.rule.fusion == Fusion::kGlobal);
+  CHECK(assign(settings, "local", "griffin") && settings.rule.local == LocalForm::kGriffin);
+  CHECK(assign(settings, "prior", "F") && settings.prior == Statistic::kF);
+  CHECK(assign(settings, "lam", "0") && settings.rule.lam == 0);
+  const char* const refused[][2] = {{"density", "0"}, {"density", "1.01"}, {"lam", "1.5"},
+                                    {"tau", "-1"},    {"tau", "inf"},      {"fusion", "Borda"},
+                                    {"local", ""},    {"prior", "B"},      {"temperature", "1"}};
+  for (const auto& [name, value] : refused) {
+    const Outcome outcome = assign(settings, name, value);
+    CHECK(!outcome && contains(outcome.failure().message, name) &&
+          contains(outcome.failure().message, "expected"));
+  }
+}
+
+void test_shrinkage_needs_the_same_mean() {
+  const char* const forms[] = {"A", "griffin", "squared"};
+  for (const char* local : forms) {
+    for (const char* prior : kStatisticNames) {
+      SelectionSettings settings;
+      CHECK(assign(settings, "local", local) && assign(settings, "prior", prior));
+      CHECK(check_scales(settings));
+      CHECK(assign(settings, "fusion", "shrinkage"));
+      const std::string pair = std::string(local) + prior;
+      CHECK(bool(check_scales(settings)) == (pair == "AA" || pair == "squaredG"));
+    }
+  }
+}
+
+void test_metadata() {
+  const Result<ModelInfo> info = parse_metadata(metadata_text());
+  CHECK(info);
+  if (!info) return;
+  CHECK((*info).name == "tiny = one" && (*info).layers == 2 && (*info).prefill_chunk == 5);
+  CHECK((*info).eos_token_ids == std::vector<int64_t>({2, 3}));
+  CHECK((*info).special_token_ids.empty());
+  CHECK((*info).defaults.density == 0.25 && (*info).defaults.rule.tau == 100);
+  CHECK((*info).defaults.rule.fusion == Fusion::kShrinkage);
+  CHECK((*info).defaults.prior == Statistic::kG);
+}
+
+void test_damaged_metadata_is_refused() {
+  const char* const edits[][3] = {
+      {"format_version=", "format_version=9", "format_version"},
+      {"abi_version=", "abi_version=9", "abi_version"},
+      {"layers=2\n", "", "'layers' is missing"},
+      {"d_ff=8", "d_ff=many", "d_ff is 'many'"},
+      {"d_ff=8", "d_ff=0", "d_ff is '0'"},
+      {"eos_token_ids=2,3", "eos_token_ids=2,,3", "eos_token_ids is '2,,3'"},
+      {"density=0.25", "density=2", "density: got '2'"},
+  };
+  for (const auto& [from, to, message] : edits) {
+    const Result<ModelInfo> info = parse_metadata(replaced(metadata_text(), from, to));
+    CHECK(!info && contains(info.failure().message, message));
+    CHECK(!info && contains(info.failure().message, "export the model again"));
+  }
+  CHECK(!parse_metadata(""));
+}
+
+void test_programs_without_our_operators_need_no_abi() {
+  const std::string text = replaced(metadata_text(), "abi_version=", "abi_version=9");
+  CHECK(parse_metadata(replaced(text, "custom_ops=true", "custom_ops=false")));
+}
+
+Result<Options> parsed(std::vector<const char*> arguments) {
+  arguments.insert(arguments.begin(), "glass_run");
+  return parse_options(static_cast<int>(arguments.size()), arguments.data());
+}
+
+void test_options() {
+  const Result<Options> options = parsed({"--density=0.3", "DIR", "--prompt", "--not a flag",
+                                          "--threads", "2", "--json", "--lam", "0.25"});
+  CHECK(options);
+  if (!options) return;
+  CHECK((*options).directory == "DIR" && (*options).prompt == "--not a flag");
+  CHECK((*options).threads == 2 && (*options).json && (*options).max_new_tokens == 128);
+  SelectionSettings defaults;
+  defaults.rule.tau = 7;
+  const SelectionSettings settings = selection_of(*options, defaults);
+  CHECK(settings.density == 0.3 && settings.rule.lam == 0.25 && settings.rule.tau == 7);
+  CHECK((*parsed({"--help"})).help);
+}
+
+void test_wrong_usage_is_refused() {
+  const std::vector<std::vector<const char*>> lines = {
+      {},
+      {"DIR"},
+      {"--prompt", "x"},
+      {"DIR", "--prompt"},
+      {"DIR", "--prompt", ""},
+      {"DIR", "--prompt", "x", "--ids", "f"},
+      {"DIR", "OTHER", "--prompt", "x"},
+      {"DIR", "--prompt", "x", "--prompt", "y"},
+      {"DIR", "--promt", "x"},
+      {"DIR", "--prompt", "x", "--json=1"},
+      {"DIR", "--prompt", "x", "--json", "--print-ids"},
+      {"DIR", "--prompt", "x", "--max-new-tokens", "0"},
+      {"DIR", "--prompt", "x", "--threads", "two"},
+      {"DIR", "--prompt", "x", "--density", "nan"},
+  };
+  for (const auto& line : lines) CHECK(!parsed(line));
+}
+
+void test_greedy_takes_the_first_of_equals() {
+  const std::vector<float> logits = {-kInfinity, 1, 3, 3, 2};
+  const Result<int64_t> token = greedy({logits.data(), logits.size()});
+  CHECK(bool(token) && *token == 2);
+}
+
+void test_greedy_refuses_what_is_not_finite() {
+  const std::vector<std::vector<float>> all = {
+      {}, {1, NAN, 5}, {NAN}, {1, kInfinity}, {-kInfinity, -kInfinity}};
+  for (const auto& logits : all) CHECK(!greedy({logits.data(), logits.size()}));
+}
+
+void test_special_tokens_are_not_scored() {
+  CHECK(user_weights({1, 5, 2, 6}, {1, 2}) == std::vector<float>({0, 1, 0, 1}));
+  CHECK(user_weights({1, 2}, {1, 2}) == std::vector<float>({1, 1}));
+}
+
+void test_report() {
+  Answer answer;
+  answer.tokens = {4, 5};
+  answer.reason = FinishReason::kContext;
+  const std::string text = "a\"\\\n\x01\xC3\xA9";
+  const std::string with_text = json_line({answer, text, true, 1, 0.5});
+  CHECK(contains(with_text, "\"text\": \"a\\\"\\\\\\u000a\\u0001\xC3\xA9\""));
+  CHECK(contains(with_text, "\"token_ids\": [4, 5], \"finish_reason\": \"context\""));
+  CHECK(with_text.find('\n') == with_text.size() - 1);
+  CHECK(contains(json_line({answer, text, false, 1, 0.5}), "\"text\": null"));
+  CHECK(ids_line({4, 5}) == "4 5\n" && ids_line({}) == "\n");
+}
+
+void test_missing_tokenizer_is_explained() {
+  const auto codec = open_text_codec("/nonexistent");
+  CHECK(!codec);
+  if (codec) return;
+  CHECK(contains(codec.failure().message, has_tokenizer() ? "tokenizer.json" : "--ids"));
+}
+
+}  // namespace
+}  // namespace glass::run
+
+int main() {
+  using namespace glass::run;
+  for (const auto test :
+       {test_numbers, test_kept_neurons_rounds_as_python, test_selection,
+        test_shrinkage_needs_the_same_mean, test_metadata, test_damaged_metadata_is_refused,
+        test_programs_without_our_operators_need_no_abi, test_options, test_wrong_usage_is_refused,
+        test_greedy_takes_the_first_of_equals, test_greedy_refuses_what_is_not_finite,
+        test_special_tokens_are_not_scored, test_report, test_missing_tokenizer_is_explained}) {
+    test();
+  }
+  std::printf(failures == 0 ? "ok\n" : "%d checks failed\n", failures);
+  return failures == 0 ? 0 : 1;
+}

@@ -1,0 +1,109 @@
+"""Fetching the libraries under glass_run's tokenizer, from a package index on this machine."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import tarfile
+import threading
+from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from glass_export import tokenizers_cpp
+from glass_export.errors import SourceError
+
+ROOT = f"pytorch_tokenizers-{tokenizers_cpp.VERSION}"
+ARCHIVE = f"{ROOT}.tar.gz"
+FILES = {
+    f"{ROOT}/LICENSE": b"licence",
+    f"{ROOT}/setup.py": b"raise SystemExit('never run')",
+    f"{ROOT}/third-party/pcre2/CMakeLists.txt": b"project(PCRE2 C)",
+    f"{ROOT}/third-party/json/single_include/nlohmann/json.hpp": b"// json",
+}
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The project's page on an index, and an empty cache."""
+    page = tmp_path / "index" / "pytorch-tokenizers"
+    page.mkdir(parents=True)
+    handler = functools.partial(QuietHandler, directory=str(page.parent))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.server_port}/")
+        monkeypatch.setenv("GLASS_EXPORT_CACHE", str(tmp_path / "cache"))
+        monkeypatch.setenv("no_proxy", "127.0.0.1")
+        monkeypatch.delenv("PIP_CERT", raising=False)
+        yield page
+        server.shutdown()
+
+
+def publish(page: Path, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put an archive of the files on the index, and pin its hash."""
+    with tarfile.open(page / ARCHIVE, "w:gz") as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    (page / "index.html").write_text(
+        f'<a href="../other/{ROOT}-py3-none-any.whl">wheel</a>\n'
+        f'<a href="{ARCHIVE}#sha256=0">{ARCHIVE}</a>\n'
+    )
+    digest = hashlib.sha256((page / ARCHIVE).read_bytes()).hexdigest()
+    monkeypatch.setattr(tokenizers_cpp, "SHA256", digest)
+
+
+def test_unpacks_what_the_build_needs(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(index, FILES, monkeypatch)
+    folder = tokenizers_cpp.fetch()
+    found = {str(path.relative_to(folder.parent)) for path in folder.rglob("*") if path.is_file()}
+    assert found == FILES.keys() - {f"{ROOT}/setup.py"}
+
+
+def test_second_fetch_needs_no_index(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(index, FILES, monkeypatch)
+    folder = tokenizers_cpp.fetch()
+    (index / ARCHIVE).unlink()
+    assert tokenizers_cpp.fetch() == folder
+
+
+def test_another_file_than_the_pinned_one_is_refused(
+    index: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    publish(index, FILES, monkeypatch)
+    with (index / ARCHIVE).open("ab") as archive:
+        archive.write(b"more")
+    with pytest.raises(SourceError, match="SHA-256"):
+        tokenizers_cpp.fetch()
+    assert not list((tmp_path / "cache").rglob("CMakeLists.txt"))
+
+
+def test_index_without_the_version(index: Path) -> None:
+    (index / "index.html").write_text('<a href="pytorch_tokenizers-0.1.tar.gz">old</a>')
+    with pytest.raises(SourceError, match=f"has no {ARCHIVE}; set PIP_INDEX_URL"):
+        tokenizers_cpp.fetch()
+
+
+def test_index_out_of_reach(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    index.rmdir()
+    with pytest.raises(SourceError, match="cannot be fetched .*404"):
+        tokenizers_cpp.fetch()
+
+
+def test_archive_cannot_write_outside(
+    index: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    escaping = f"{ROOT}/third-party/pcre2/../../../../../../evil"
+    publish(index, {**FILES, escaping: b"evil"}, monkeypatch)
+    with pytest.raises(SourceError, match="not a sound archive"):
+        tokenizers_cpp.fetch()
+    assert not list(tmp_path.rglob("evil"))
