@@ -119,6 +119,8 @@ def verbose() -> bool:
 def _hush_libraries() -> None:
     """Their progress bars would fight ours; their warnings are for developers."""
     warnings.simplefilter("ignore")
+    for name in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")

@@ -71,8 +71,11 @@ def progress(description: str, total: float | None = None, unit: str = "steps") 
 
 @contextmanager
 def third_party_silence() -> Iterator[None]:
-    """Hold back what libraries log and warn about inside the block; errors still pass."""
-    previous = logging.root.manager.disable
+    """Hold back what libraries log and warn about inside the block; errors still pass.
+
+    Handlers that they give to the root logger are taken away again.
+    """
+    previous, handlers = logging.root.manager.disable, list(logging.root.handlers)
     logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
@@ -80,3 +83,4 @@ def third_party_silence() -> Iterator[None]:
             yield
     finally:
         logging.disable(previous)
+        logging.root.handlers[:] = handlers

@@ -16,6 +16,8 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata, util
 from pathlib import Path
 from typing import Literal
@@ -31,6 +33,8 @@ Library = Literal["core", "executorch"]
 SOURCES = Path(__file__).parent / "csrc"
 OVERRIDE = "GLASS_EXPORT_NATIVE"
 BUILD_COMMAND = "glass-export build-native"
+_PARTS = {"core": ("capi",), "executorch": ("executorch",)}
+_TARGETS = {"core": "glass_core_c", "executorch": "glass_executorch"}
 _COMPILERS = ("c++", "g++", "clang++")
 _MINIMUM_CMAKE = (3, 28)
 _SUFFIX = ".dylib" if sys.platform == "darwin" else ".so"
@@ -68,6 +72,24 @@ def library(name: Library, *, force: bool = False) -> Path:
     return path
 
 
+@contextmanager
+def _no_stderr() -> Iterator[None]:
+    """Drop what native code writes to standard error inside the block."""
+    kept, null = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(null)
+
+
+def built(name: Library) -> bool:
+    """Whether the library is there already."""
+    return _path(name).is_file()
+
+
 @functools.cache
 def load_operators() -> ctypes.CDLL:
     """Load the ``executorch`` library into this process, which registers its operators.
@@ -82,6 +104,8 @@ def load_operators() -> ctypes.CDLL:
         loaded = ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
         loaded.glass_abi_version.restype = ctypes.c_int32
         loaded.glass_active_isa.restype = ctypes.c_char_p
+        with _no_stderr():  # the runtime complains there that its log is taken over
+            loaded.glass_capture_log()
     except (OSError, AttributeError) as problem:
         raise NativeError(
             f"{path}: not a usable operator library: {problem}; "
@@ -91,14 +115,33 @@ def load_operators() -> ctypes.CDLL:
     return loaded
 
 
+def take_error() -> str:
+    """The first error that ExecuTorch has logged since the last call.
+
+    Empty when there was none, or when its operators are not loaded.
+    """
+    if not load_operators.cache_info().currsize:
+        return ""
+    buffer = ctypes.create_string_buffer(2048)
+    load_operators().glass_take_errors(buffer, ctypes.c_size_t(len(buffer)))
+    return buffer.value.decode("utf-8", "replace").partition("; ")[0]
+
+
+def _path(name: Library) -> Path:
+    chosen = os.environ.get(OVERRIDE)
+    folder = Path(chosen).expanduser() if chosen else cache_dir() / "native" / _digest(name)
+    return folder / f"libglass_{name}{_SUFFIX}"
+
+
 def _digest(name: Library) -> str:
     """Of all that a build depends on, apart from the compiler."""
     digest = hashlib.sha256(f"{name} {platform.system()} {platform.machine()}".encode())
     if name == "executorch":
         digest.update(str(_executorch_folder()).encode())
         digest.update(metadata.version("executorch").encode())
+    folders = ("include", "src", *_PARTS[name])
     for path in sorted(SOURCES.rglob("*")):
-        if path.is_file():
+        if path.is_file() and path.relative_to(SOURCES).parts[0] in (*folders, "CMakeLists.txt"):
             digest.update(path.relative_to(SOURCES).as_posix().encode() + b"\0")
             digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
@@ -127,7 +170,7 @@ def _build(name: Library, path: Path) -> None:
     ):
         _run([cmake, "-S", str(SOURCES), "-B", folder, *options])
         jobs = str(os.cpu_count() or 1)
-        _run([cmake, "--build", folder, "--target", f"glass_{name}", "--parallel", jobs])
+        _run([cmake, "--build", folder, "--target", _TARGETS[name], "--parallel", jobs])
         (built,) = Path(folder).rglob(path.name)
         os.replace(built, path)
 

@@ -85,7 +85,7 @@ def _reference(
     """What the eager model computes in the number format of the target."""
     ranked = Priors(prior.statistics)
     kept = kept_neurons(recipe.verify.density, sites[0].d_ff)
-    with target.numerics(loaded.model, sites, recipe.target) as tolerance:
+    with target.numerics(loaded.model, sites, recipe.target) as smooth:
         return make_reference(
             loaded.model,
             sites,
@@ -93,5 +93,6 @@ def _reference(
             lambda sums: select_neurons(sums, ranked, recipe.selection, kept),
             tokens=recipe.verify.tokens,
             max_length=recipe.export.max_length,
-            tolerance=recipe.verify.tolerance or tolerance,
+            tolerance=recipe.verify.tolerance,
+            smooth=smooth,
         )

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from glass_export import native
+
 GOLDEN = Path(__file__).parent / "golden"
 
 
@@ -30,3 +32,9 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, Any], Any]:
         return json.loads(path.read_text(encoding="utf-8"))
 
     return read
+
+
+@pytest.fixture(scope="session")
+def native_core() -> Path:
+    """The native core's C interface, built on first use."""
+    return native.library("core")

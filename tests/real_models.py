@@ -6,8 +6,8 @@ import os
 
 import pytest
 
-from glass_export.recipe import resolve
 from glass_export.paths import cache_dir
+from glass_export.recipe import resolve
 
 
 def fetched_or_skip(name: str) -> None:

@@ -12,6 +12,7 @@ from glass_export import console
 from glass_export.cli.artifacts import inspect, recipes, verify
 from glass_export.cli.export import export
 from glass_export.cli.generate import compare, run
+from glass_export.cli.native import build_native
 
 EPILOG = "Example: glass-export --model smollm2 --target onnx"
 
@@ -44,7 +45,18 @@ def root(
     target: Annotated[
         str | None,
         typer.Option(
-            "--target", "-t", metavar="NAME", help="Runtime to compile for; default onnx."
+            "--target",
+            "-t",
+            metavar="NAME",
+            help="Runtime to compile for: onnx (the default) or executorch.",
+        ),
+    ] = None,
+    dtype: Annotated[
+        str | None,
+        typer.Option(
+            "--dtype",
+            metavar="FORMAT",
+            help="Weights: fp32 (the default), or int8 or int4 outside the FFNs (executorch).",
         ),
     ] = None,
     output: Annotated[
@@ -70,11 +82,11 @@ def root(
     Without a command: export MODEL for TARGET. The commands work on finished artifacts.
     """
     console.setup(quiet=quiet, verbose=verbose)
-    exporting = model or target or output or overrides or no_verify or as_json
+    exporting = model or target or dtype or output or overrides or no_verify or as_json
     if context.invoked_subcommand:
         if exporting:
             raise typer.BadParameter(
-                f"--model, --target, --output, --set, --no-verify and --json before "
+                f"--model, --target, --dtype, --output, --set, --no-verify and --json before "
                 f"{context.invoked_subcommand!r} belong to an export; remove them, or the command"
             )
         return
@@ -83,8 +95,12 @@ def root(
         return
     if not model:
         raise typer.BadParameter("--model is missing; see `glass-export recipes` for names")
-    export(model, target, output, overrides or [], verify=not no_verify, as_json=as_json)
+    changes = [*(overrides or [])]
+    changes += [
+        f'target.{key}="{value}"' for key, value in (("name", target), ("dtype", dtype)) if value
+    ]
+    export(model, output, changes, verify=not no_verify, as_json=as_json)
 
 
-for command in (run, compare, inspect, verify, recipes):
+for command in (run, compare, inspect, verify, recipes, build_native):
     app.command()(command)

@@ -13,11 +13,11 @@ from glass_export import console
 
 if TYPE_CHECKING:
     from glass_export.manifest import Manifest
+    from glass_export.recipe import Recipe
 
 
 def export(
     model: str,
-    target: str | None,
     output: Path | None,
     overrides: list[str],
     *,
@@ -28,19 +28,23 @@ def export(
     from glass_export.recipe import resolve
     from glass_export.targets import check_target
 
-    if target:
-        check_target(target)
-        overrides = [*overrides, f'target.name="{target}"']
     if not verify:
         overrides = [*overrides, "verify.enabled=false"]
     recipe = resolve(model, overrides)
     check_target(recipe.target.name)
-    folder = output or Path("artifacts") / f"{recipe.model.name}-{recipe.target.name}"
+    folder = output or Path("artifacts") / _folder_name(recipe)
 
     from glass_export import pipeline
 
     manifest = pipeline.export(recipe, folder)
     _report(folder, manifest, as_json=as_json)
+
+
+def _folder_name(recipe: Recipe) -> str:
+    """model-target, with the number format when it is not the default."""
+    target = recipe.target
+    suffix = "" if target.dtype == "fp32" else f"-{target.dtype}"
+    return f"{recipe.model.name}-{target.name}{suffix}"
 
 
 def _report(folder: Path, manifest: Manifest, *, as_json: bool) -> None:

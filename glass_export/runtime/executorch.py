@@ -9,6 +9,7 @@ V vocabulary.
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -58,11 +59,12 @@ class ExecuTorchBackend:
         self.dims = manifest.model.dims
         self.prefill_chunk = manifest.target.prefill_chunk
         self.max_length = checked_context(max_length, manifest.model.max_length)
-        # The pool belongs to the process; methods keep the threads that it has when they load.
-        portable_lib._unsafe_reset_threadpool(checked_threads(threads))
+        wanted = checked_threads(threads)
         path = artifact.graph("prefill")
         program = _load(path)
         _prepare(path, _metadata(path, program))
+        # The pool belongs to the process; methods keep the threads that it has when they load.
+        portable_lib._unsafe_reset_threadpool(wanted)
         self._prefill, self._decode = (_method(path, program, name) for name in _METHODS)
         every = np.arange(self.dims.d_ff, dtype=np.int32)
         self._dense = torch.from_numpy(np.tile(every, (self.dims.layers, 1)))
@@ -135,11 +137,13 @@ def _metadata(path: Path, program: Program) -> dict[str, str]:
 
 def _prepare(path: Path, metadata: dict[str, str]) -> None:
     """Bring in what the program needs: our operators, and one packed copy of its weights."""
-    if metadata["custom_ops"] == "false":
+    if metadata["dtype"] != "fp32":
+        importlib.import_module("executorch.kernels.quantized")  # registers its kernels
+    if metadata["custom_ops"] == "false" and not native.built("executorch"):
         return
     operators = native.load_operators()
     version = operators.glass_abi_version()
-    if str(version) != metadata["abi_version"]:
+    if metadata["custom_ops"] == "true" and str(version) != metadata["abi_version"]:
         raise NativeError(
             f"{native.library('executorch')}: operators of version {version}, but {path} needs "
             f"version {metadata['abi_version']}; run `{native.BUILD_COMMAND} --force`, or export "
@@ -170,6 +174,7 @@ def _execute(method: Method, inputs: Sequence[torch.Tensor]) -> list[FloatArray]
         return [output.numpy() for output in method.execute(inputs)]
     except RuntimeError as problem:
         raise GenerationError(
-            f"ExecuTorch refused the call ({problem}); positions must be inside the context, "
-            "tokens inside the vocabulary, and neuron indices ascending without repetition"
+            f"ExecuTorch refused the call ({native.take_error() or problem}); positions must be "
+            "inside the context, tokens inside the vocabulary, and neuron indices ascending "
+            "without repetition"
         ) from problem

@@ -17,9 +17,6 @@ from glass_export.manifest import TargetInfo
 from glass_export.recipe import TargetRecipe
 from glass_export.spec import FfnSite, Statistic
 
-FP32_TOLERANCE = 1e-3
-"""Error that verification allows for float32; see verify.compare for its unit."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoweringInput:
@@ -50,10 +47,11 @@ class Target(Protocol):
 
     def numerics(
         self, model: PreTrainedModel, sites: list[FfnSite], options: TargetRecipe
-    ) -> AbstractContextManager[float]:
+    ) -> AbstractContextManager[bool]:
         """Inside the block ``model`` computes with the numbers that the artifact will have.
 
-        Yields the error that verification allows then, in the unit of verify.compare.
+        Yields whether it computes smoothly then. Where activations are rounded it does not: the
+        smallest difference grows to that of another rounding.
         """
         ...
 

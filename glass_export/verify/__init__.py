@@ -12,14 +12,11 @@ from glass_export.verify.compare import compare
 from glass_export.verify.reference import REFERENCE_NAME, Reference
 
 
-def verify_artifact(
-    path: Path, *, tolerance: float | None = None, check_hashes: bool = True
-) -> dict[str, Any]:
+def verify_artifact(path: Path, *, check_hashes: bool = True) -> dict[str, Any]:
     """Compare an artifact with the reference it carries, on this machine's runtime.
 
     Args:
         path: The artifact's directory.
-        tolerance: See compare.compare.
         check_hashes: Also compare every file with its SHA-256.
 
     Returns:
@@ -37,7 +34,7 @@ def verify_artifact(
     reference = Reference.load(artifact.file(REFERENCE_NAME))
     backend = open_backend(artifact, threads=None, max_length=None)
     try:
-        return compare(backend, reference, tolerance)
+        return compare(backend, reference)
     finally:
         backend.close()
 

@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 
 from glass_export.log import progress
 from glass_export.runtime.base import Backend, LocalStatistics
-from glass_export.verify.reference import PromptReference, Reference
+from glass_export.verify.reference import (
+    PromptReference,
+    Reference,
+    Tolerance,
+    logit_error,
+    score_error,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,22 +34,18 @@ class Check:
         return bool(self.value <= self.limit)
 
 
-def compare(
-    backend: Backend, reference: Reference, tolerance: float | None = None
-) -> dict[str, Any]:
+def compare(backend: Backend, reference: Reference) -> dict[str, Any]:
     """Run all checks and report them.
 
     Args:
         backend: The artifact's engine.
-        reference: What the eager model computed.
-        tolerance: Largest error allowed: of logits in units of their standard deviation, of scores
-            in units of the largest score. None: the reference's own.
+        reference: What the eager model computed, and the errors that count as equal.
 
     Returns:
         ``{"passed", "tolerance", "checks": [{"name", "value", "limit", "passed"}]}``; greedy checks
         count the tokens that differ where the eager model's choice was not a tie.
     """
-    tolerance = reference.tolerance if tolerance is None else tolerance
+    tolerance = reference.tolerance
     checks: list[Check] = []
     with progress("verify", len(reference.prompts), "prompts") as task:
         for number, prompt in enumerate(reference.prompts):
@@ -52,31 +54,31 @@ def compare(
             task.advance()
     return {
         "passed": all(check.passed for check in checks),
-        "tolerance": tolerance,
+        "tolerance": asdict(tolerance),
         "checks": [{**asdict(check), "passed": check.passed} for check in checks],
     }
 
 
-def _checks(backend: Backend, prompt: PromptReference, tolerance: float) -> Iterator[Check]:
+def _checks(backend: Backend, prompt: PromptReference, allowed: Tolerance) -> Iterator[Check]:
     ids, start = prompt.input_ids, len(prompt.input_ids)
     logits, sums = _prefill(backend, ids, 0, backend.prefill_chunk)
-    yield Check("prefill logits", _error(logits, prompt.prefill_logits), tolerance)
-    yield Check("scores A", _score_error(sums.abs_sum, prompt.abs_sum), tolerance)
-    yield Check("scores squared", _score_error(sums.sq_sum, prompt.sq_sum), tolerance)
+    yield Check("prefill logits", logit_error(logits, prompt.prefill_logits), allowed.logits)
+    yield Check("scores A", score_error(sums.abs_sum, prompt.abs_sum), allowed.scores)
+    yield Check("scores squared", score_error(sums.sq_sum, prompt.sq_sum), allowed.scores)
 
     backend.select(None)
     greedy = _decode_greedy(backend, logits, start, len(prompt.greedy))
-    tie = tolerance * float(prompt.prefill_logits.std())
+    tie = allowed.logits * float(prompt.prefill_logits.std())
     yield Check("greedy tokens", _mismatches(greedy, prompt.greedy, prompt.greedy_margin, tie), 0)
 
     for position, token in enumerate(prompt.greedy, start):
         last = backend.decode(int(token), position)
     resumed, _ = _prefill(backend, ids, start + len(prompt.greedy), backend.prefill_chunk)
-    yield Check("prefill after decode", _error(resumed, prompt.resumed_logits), tolerance)
+    yield Check("prefill after decode", logit_error(resumed, prompt.resumed_logits), allowed.logits)
 
     chunked, parts = _prefill(backend, ids, 0, max(1, start // 3))
-    yield Check("prefill in chunks", _error(chunked, prompt.prefill_logits), tolerance)
-    yield Check("scores in chunks", _score_error(parts.abs_sum, prompt.abs_sum), tolerance)
+    yield Check("prefill in chunks", logit_error(chunked, prompt.prefill_logits), allowed.logits)
+    yield Check("scores in chunks", score_error(parts.abs_sum, prompt.abs_sum), allowed.scores)
 
     backend.select(prompt.indices)
     tokens = []
@@ -86,7 +88,7 @@ def _checks(backend: Backend, prompt: PromptReference, tolerance: float) -> Iter
     backend.select(None)
     wrong = (np.array(tokens) != prompt.sparse_tokens) & (prompt.sparse_margin > tie)
     yield Check("sparse tokens", int(wrong.sum()), 0)
-    yield Check("sparse logits", _error(last, prompt.sparse_logits), tolerance)
+    yield Check("sparse logits", logit_error(last, prompt.sparse_logits), allowed.logits)
 
 
 def _prefill(
@@ -119,11 +121,3 @@ def _mismatches(
         return 0
     first = int(np.argmax(different))
     return 0 if margin[first] <= tie else int(different.sum())
-
-
-def _error(got: NDArray[np.float32], wanted: NDArray[np.float32]) -> float:
-    return float(np.abs(got - wanted).max() / wanted.std())
-
-
-def _score_error(got: NDArray[np.float32], wanted: NDArray[np.float32]) -> float:
-    return float((np.abs(got - wanted).max(-1) / wanted.max(-1)).max())

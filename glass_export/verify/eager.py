@@ -13,10 +13,22 @@ from transformers import DynamicCache, PreTrainedModel
 from glass_export.log import progress
 from glass_export.runtime.base import IndexArray, LocalStatistics
 from glass_export.spec import FfnSite
-from glass_export.verify.reference import PromptReference, Reference
+from glass_export.verify.reference import (
+    PromptReference,
+    Reference,
+    Tolerance,
+    logit_error,
+    score_error,
+)
 
 Choose = Callable[[LocalStatistics], IndexArray]
 """Picks neurons [L,K] from a prompt's score sums."""
+
+SMOOTH_TOLERANCE = 1e-3
+"""What two correct float32 runtimes stay well below."""
+
+MARGIN = 4
+"""Disturbances differ by chance; so many times one is still the same model."""
 
 PROMPTS = (
     "The",
@@ -36,7 +48,8 @@ def make_reference(
     *,
     tokens: int,
     max_length: int,
-    tolerance: float,
+    tolerance: float | None = None,
+    smooth: bool = True,
 ) -> Reference:
     """Compute the reference of the built-in prompts.
 
@@ -47,16 +60,55 @@ def make_reference(
         choose: Neuron choice for the sparse part.
         tokens: Greedy tokens N for each prompt, as far as the context allows.
         max_length: Context length of the artifact.
-        tolerance: Error that counts as equal; see verify.compare.
+        tolerance: Error that counts as equal, of logits and scores alike; see Tolerance. None: the
+            usual one, or when the model is not smooth, what a tiny disturbance makes of it.
+        smooth: Whether the model computes without rounding its activations.
     """
-    prompts = []
+    prompts, errors = [], []
     with torch.no_grad(), progress("eager reference", len(PROMPTS), "prompts") as task:
         for text in PROMPTS:
             ids = torch.tensor(encode(text))[: max(1, max_length // 4)]
             count = max(2, min(tokens, max_length - 2 * len(ids)))
             prompts.append(_prompt(model, sites, ids, choose, count))
+            if tolerance is None and not smooth:
+                errors.append(_disturbance(model, sites, prompts[-1]))
             task.advance()
-    return Reference(tuple(prompts), tolerance)
+    usual = tolerance or SMOOTH_TOLERANCE
+    return Reference(
+        tuple(prompts),
+        Tolerance(
+            logits=max([usual, *(MARGIN * error.logits for error in errors)]),
+            scores=max([usual, *(MARGIN * error.scores for error in errors)]),
+        ),
+    )
+
+
+def _disturbance(
+    model: PreTrainedModel, sites: list[FfnSite], prompt: PromptReference
+) -> Tolerance:
+    """How far the prompt's results move when its embeddings change in the last bits.
+
+    Rounded activations make a model chaotic: two correct runtimes differ by as much.
+    """
+    random = torch.Generator().manual_seed(0)
+
+    def disturb(_: nn.Module, __: object, out: Tensor) -> Tensor:
+        return out * (1 + 1e-6 * torch.randn(out.shape, generator=random))
+
+    hook = model.get_input_embeddings().register_forward_hook(disturb)
+    try:
+        with score_sums(model, sites) as sums:
+            ids = torch.from_numpy(prompt.input_ids)[None]
+            moved = model(input_ids=ids, use_cache=False, logits_to_keep=1).logits[0, -1]
+    finally:
+        hook.remove()
+    wanted = (prompt.abs_sum, prompt.sq_sum)
+    return Tolerance(
+        logits=logit_error(moved.numpy(), prompt.prefill_logits),
+        scores=max(
+            score_error(got, expected) for got, expected in zip(sums(), wanted, strict=True)
+        ),
+    )
 
 
 def _prompt(

@@ -47,11 +47,21 @@ class PromptReference:
 
 
 @dataclass(frozen=True, slots=True)
+class Tolerance:
+    """Largest errors allowed: of logits in units of their standard deviation, of scores in units
+    of the largest score.
+    """
+
+    logits: float
+    scores: float
+
+
+@dataclass(frozen=True, slots=True)
 class Reference:
-    """References of all prompts, and the error that counts as equal; see verify.compare."""
+    """References of all prompts, and the errors that count as equal; see verify.compare."""
 
     prompts: tuple[PromptReference, ...]
-    tolerance: float
+    tolerance: Tolerance
 
     def save(self, path: Path) -> None:
         """Write to a safetensors file."""
@@ -60,7 +70,7 @@ class Reference:
             for number, prompt in enumerate(self.prompts)
             for name, array in asdict(prompt).items()
         }
-        arrays[_TOLERANCE] = np.array([self.tolerance])
+        arrays[_TOLERANCE] = np.array([self.tolerance.logits, self.tolerance.scores])
         path.write_bytes(safetensors.numpy.save(arrays))
 
     @classmethod
@@ -69,7 +79,7 @@ class Reference:
         prompts: dict[str, dict[str, NDArray[Any]]] = {}
         try:
             arrays = safetensors.numpy.load_file(path)
-            tolerance = float(arrays.pop(_TOLERANCE)[0])
+            tolerance = Tolerance(*(float(x) for x in arrays.pop(_TOLERANCE)))
             for key, array in arrays.items():
                 number, _, name = key.partition(".")
                 prompts.setdefault(number, {})[name] = array
@@ -79,3 +89,13 @@ class Reference:
             raise ArtifactError(
                 f"{path}: not a readable verification reference ({problem}); export again"
             ) from problem
+
+
+def logit_error(got: FloatArray, wanted: FloatArray) -> float:
+    """Largest difference in units of the logits' standard deviation."""
+    return float(np.abs(got - wanted).max() / wanted.std())
+
+
+def score_error(got: FloatArray, wanted: FloatArray) -> float:
+    """Largest difference in units of a layer's largest score."""
+    return float((np.abs(got - wanted).max(-1) / wanted.max(-1)).max())

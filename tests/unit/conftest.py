@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from tiny_models import CONTEXT, tiny_checkpoint
 
+from glass_export.paths import cache_dir
 from glass_export.recipe import Recipe, resolve
 
 TINY = [
@@ -28,9 +29,12 @@ def tiny_recipe(checkpoint: Path, *overrides: str) -> Recipe:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Keep the user's cache out of the tests."""
-    patch = pytest.MonkeyPatch()
-    patch.setenv("GLASS_EXPORT_CACHE", str(tmp_path_factory.mktemp("cache")))
+    """Keep the user's cache out of the tests, but for native builds: those are by content."""
+    patch, builds = pytest.MonkeyPatch(), cache_dir() / "native"
+    builds.mkdir(parents=True, exist_ok=True)
+    folder = tmp_path_factory.mktemp("cache")
+    (folder / "native").symlink_to(builds.resolve())
+    patch.setenv("GLASS_EXPORT_CACHE", str(folder))
     yield
     patch.undo()
 
@@ -44,14 +48,16 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
 @pytest.fixture(scope="session")
 def exported(
     tmp_path_factory: pytest.TempPathFactory, checkpoint: Callable[[str], Path]
-) -> Callable[[str], Path]:
-    """``exported(family)``: an ONNX artifact of a tiny model; not to be written to."""
+) -> Callable[..., Path]:
+    """``exported(family, target="onnx", *overrides)``: an artifact of a tiny model; not to be
+    written to.
+    """
     from glass_export.pipeline import export
 
     @cache
-    def make(family: str) -> Path:
+    def make(family: str, target: str = "onnx", *overrides: str) -> Path:
         output = tmp_path_factory.mktemp("artifacts") / family
-        export(tiny_recipe(checkpoint(family)), output)
+        export(tiny_recipe(checkpoint(family), f"target.name={target}", *overrides), output)
         return output
 
     return make

@@ -13,8 +13,8 @@ import pytest
 
 from glass_export import log
 from glass_export.errors import SourceError
-from glass_export.recipe import ModelRecipe, Source, WheelPart
 from glass_export.paths import cache_dir
+from glass_export.recipe import ModelRecipe, Source, WheelPart
 from glass_export.sources import FetchedModel, fetch
 from glass_export.sources.base import Unavailable, file_sha256
 from glass_export.sources.wheels import _pip

@@ -7,7 +7,7 @@
 
 #include <utility>
 
-#include "run/runtime_log.h"
+#include "executorch/runtime_log.h"
 
 // The runtime's package ships this class without its header.
 namespace executorch::extension::threadpool {

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torchao.quantization.granularity import Granularity, PerAxis, PerGroup
 from torchao.quantization.quant_api import (
     Int8DynamicActivationIntxWeightConfig,
     IntxWeightOnlyConfig,
     quantize_,
+)
+from torchao.quantization.quantize_.workflows.intx.intx_unpacked_to_int8_tensor import (
+    _apply_int8_act_asym_per_token_quant_dequant,
 )
 from torchao.utils import unwrap_tensor_subclass
 from transformers import PreTrainedModel
@@ -24,12 +28,8 @@ from transformers import PreTrainedModel
 from glass_export.errors import LoweringError
 from glass_export.recipe import Dtype
 from glass_export.spec import FfnSite
-from glass_export.targets.base import FP32_TOLERANCE
 
 GROUP = 32
-TOLERANCES: dict[Dtype, float] = {"fp32": FP32_TOLERANCE, "int8": 5e-2, "int4": 5e-2}
-"""Quantised activations are rounded: a last-bit difference before it becomes a step of 1/127."""
-
 _FORMATS: dict[str, tuple[torch.dtype, Granularity]] = {
     "int8": (torch.int8, PerAxis(0)),
     "int4": (torch.int4, PerGroup(GROUP)),  # type: ignore[attr-defined]  # not in its stubs
@@ -55,25 +55,37 @@ def quantized(model: PreTrainedModel, sites: list[FfnSite], dtype: Dtype) -> Ite
     Raises:
         LoweringError: see :func:`quantize`.
     """
-    if dtype == "fp32":
-        yield
-        return
     ffns = tuple(f"{site.path}." for site in sites)
-    replaced: list[tuple[nn.Module, str, nn.Module]] = []
-    for name, module in list(model.named_modules()):
-        if isinstance(module, (nn.Linear, nn.Embedding)) and not name.startswith(ffns):
-            parent, leaf = model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]
-            replaced.append((parent, leaf, module))
-    try:
-        for parent, leaf, module in replaced:
-            clone = copy.copy(module)  # shares the weights, which quantisation replaces
-            clone._parameters = dict(module._parameters)
-            setattr(parent, leaf, nn.Sequential(clone))
-            _apply(getattr(parent, leaf), dtype)
+    with ExitStack() as undo:
+        for name, layer in list(model.named_modules()) if dtype != "fp32" else []:
+            if isinstance(layer, (nn.Linear, nn.Embedding)) and not name.startswith(ffns):
+                parent, leaf = model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]
+                undo.callback(setattr, parent, leaf, layer)
+                setattr(parent, leaf, _rounded(layer, dtype))
         yield
-    finally:
-        for parent, leaf, module in replaced:
-            setattr(parent, leaf, module)
+
+
+def _rounded(layer: nn.Linear | nn.Embedding, dtype: Dtype) -> nn.Module:
+    """A copy of a layer whose weights, and a linear's inputs, are rounded as quantisation does."""
+    clone = copy.copy(layer)  # shares the weight until it is replaced
+    clone._parameters = dict(layer._parameters)
+    _apply(nn.Sequential(clone), dtype)
+    weight: Any = clone.weight
+    if isinstance(clone, nn.Linear) and dtype == "int4":
+        weight.scale = weight.scale.bfloat16().float()  # as XNNPACK stores the scales of groups
+    clone.weight = nn.Parameter(weight.dequantize(), requires_grad=False)
+    if isinstance(clone, nn.Linear):
+        return nn.Sequential(_RoundedTokens(), clone)
+    return clone
+
+
+class _RoundedTokens(nn.Module):
+    """Activations as the 8-bit dynamic quantisation of a linear sees them, token by token."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shape: x [..,D] -> [..,D]."""
+        rounded: Tensor = _apply_int8_act_asym_per_token_quant_dequant(x)
+        return rounded
 
 
 def _apply(module: nn.Module, dtype: Dtype) -> None:

@@ -1,4 +1,4 @@
-#include "run/runtime_log.h"
+#include "executorch/runtime_log.h"
 
 #include <executorch/runtime/platform/platform.h>
 
@@ -6,8 +6,10 @@
 #include <mutex>
 #include <utility>
 
-namespace glass::run {
+namespace glass {
 namespace {
+
+constexpr size_t kMostKept = 1 << 12;  // bytes; what fails in a loop must not fill the memory
 
 struct Log {
   std::mutex mutex;
@@ -25,6 +27,7 @@ void keep(et_timestamp_t, et_pal_log_level_t level, const char*, const char*, si
   if (level == et_pal_log_level_t::kFatal) std::fprintf(stderr, "ExecuTorch: %s\n", text.c_str());
   if (level != et_pal_log_level_t::kError) return;
   const std::lock_guard<std::mutex> guard(log().mutex);
+  if (log().errors.size() > kMostKept) return;
   if (!log().errors.empty()) log().errors += "; ";
   log().errors += text;
 }
@@ -42,4 +45,4 @@ std::string take_runtime_errors() {
   return std::exchange(log().errors, "");
 }
 
-}  // namespace glass::run
+}  // namespace glass

@@ -3,7 +3,7 @@
 
 #include <string>
 
-namespace glass::run {
+namespace glass {
 
 // Takes the log over from now on, for the whole process. Only what the runtime aborts with is still
 // printed, to standard error.
@@ -12,4 +12,4 @@ void capture_runtime_log();
 // The runtime's errors since the last call, joined; empty when there was none.
 std::string take_runtime_errors();
 
-}  // namespace glass::run
+}  // namespace glass
