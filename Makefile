@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 DEMO_MODEL ?= smollm2
-DEMO_TARGET ?= onnx
-DEMO_DIR ?= artifacts/$(DEMO_MODEL)-$(DEMO_TARGET)
+DEMO_TARGETS ?= onnx executorch
+DEMO_DIRS := $(DEMO_TARGETS:%=artifacts/$(DEMO_MODEL)-%)
 DEMO_DENSITY ?= 0.75,0.5
 DEMO_PROMPT ?= Explain in two sentences why the sky is blue.
 
@@ -25,10 +25,13 @@ $(STAMP): pyproject.toml
 	$(BIN)/python -m pip install --quiet -e '.[export,dev]'
 	@touch $@
 
-demo: setup  ## Export SmolLM2 to ONNX, then answer one question dense and sparse
-	@$(BIN)/glass-export inspect $(DEMO_DIR) >/dev/null 2>&1 || \
-	    $(BIN)/glass-export --model $(DEMO_MODEL) --target $(DEMO_TARGET) --output $(DEMO_DIR)
-	@$(BIN)/glass-export compare $(DEMO_DIR) "$(DEMO_PROMPT)" --density $(DEMO_DENSITY)
+demo: $(DEMO_DIRS)  ## Export SmolLM2 for each target, then answer one question dense and sparse
+	@$(BIN)/glass-export compare $(DEMO_DIRS) "$(DEMO_PROMPT)" --density $(DEMO_DENSITY)
+
+.PHONY: $(DEMO_DIRS)
+$(DEMO_DIRS): artifacts/$(DEMO_MODEL)-%: setup
+	@$(BIN)/glass-export inspect $@ >/dev/null 2>&1 || \
+	    $(BIN)/glass-export --model $(DEMO_MODEL) --target $* --output $@
 
 test: lint test-fast test-slow  ## Everything that CI runs
 

@@ -137,7 +137,7 @@ def _digest(name: Library) -> str:
     """Of all that a build depends on, apart from the compiler."""
     digest = hashlib.sha256(f"{name} {platform.system()} {platform.machine()}".encode())
     if name == "executorch":
-        digest.update(str(_executorch_folder()).encode())
+        digest.update(str(executorch_folder()).encode())
         digest.update(metadata.version("executorch").encode())
     folders = ("include", "src", *_PARTS[name])
     for path in sorted(SOURCES.rglob("*")):
@@ -147,7 +147,8 @@ def _digest(name: Library) -> str:
     return digest.hexdigest()[:16]
 
 
-def _executorch_folder() -> Path:
+def executorch_folder() -> Path:
+    """Folder of the package ``executorch``, which is a C++ SDK too. Raises NativeError."""
     found = util.find_spec("executorch")
     if found is None or not found.submodule_search_locations:
         raise NativeError(
@@ -158,24 +159,25 @@ def _executorch_folder() -> Path:
 
 
 def _build(name: Library, path: Path) -> None:
-    cmake, compiler = _cmake(), _compiler()
+    cmake, compiler = find_cmake(), find_compiler()
     options = ["-DCMAKE_BUILD_TYPE=Release", f"-DCMAKE_CXX_COMPILER={compiler}"]
     if name == "executorch":
-        options += ["-DGLASS_BUILD_EXECUTORCH=ON", f"-DCMAKE_PREFIX_PATH={_executorch_folder()}"]
+        options += ["-DGLASS_BUILD_EXECUTORCH=ON", f"-DCMAKE_PREFIX_PATH={executorch_folder()}"]
     else:
         options += ["-DGLASS_BUILD_CAPI=ON"]
     with (
         progress("building the native library (once)", None, "steps"),
         tempfile.TemporaryDirectory(prefix="build-", dir=path.parent) as folder,
     ):
-        _run([cmake, "-S", str(SOURCES), "-B", folder, *options])
+        run_step([cmake, "-S", str(SOURCES), "-B", folder, *options])
         jobs = str(os.cpu_count() or 1)
-        _run([cmake, "--build", folder, "--target", _TARGETS[name], "--parallel", jobs])
+        run_step([cmake, "--build", folder, "--target", _TARGETS[name], "--parallel", jobs])
         (built,) = Path(folder).rglob(path.name)
         os.replace(built, path)
 
 
-def _run(command: list[str]) -> None:
+def run_step(command: list[str]) -> None:
+    """Run one command of a build. Raises NativeError with the end of its output when it fails."""
     outcome = subprocess.run(command, capture_output=True, text=True, check=False)
     if outcome.returncode:
         output = f"{outcome.stdout}\n{outcome.stderr}".strip().splitlines()
@@ -185,7 +187,8 @@ def _run(command: list[str]) -> None:
         )
 
 
-def _compiler() -> str:
+def find_compiler() -> str:
+    """The C++ compiler: $CXX, else the first one on the path. Raises NativeError."""
     wanted = os.environ.get("CXX")
     names = (wanted,) if wanted else _COMPILERS
     for name in names:
@@ -197,8 +200,8 @@ def _compiler() -> str:
     )
 
 
-def _cmake() -> str:
-    """CMake of this environment, else the one on the path."""
+def find_cmake() -> str:
+    """CMake of this environment, else the one on the path. Raises NativeError."""
     beside = Path(sysconfig.get_path("scripts")) / "cmake"
     seen = []
     for candidate in (str(beside) if beside.is_file() else None, shutil.which("cmake")):

@@ -7,16 +7,21 @@ CMake's ``GLASS_TOKENIZERS_DIR``. Nothing in it is installed, imported or run.
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import html
 import os
 import re
 import shutil
 import ssl
+import subprocess
+import sys
 import tarfile
 import tempfile
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 from filelock import FileLock
 
@@ -32,6 +37,7 @@ _NEEDED = tuple(
     f"{_ROOT}/{path}"
     for path in ("LICENSE", "third-party/pcre2/", "third-party/json/single_include/")
 )
+_SETTINGS = ("index-url", "extra-index-url", "cert", "proxy")
 _BLOCK = 1 << 20
 _TIMEOUT = 60  # seconds without an answer
 
@@ -39,11 +45,11 @@ _TIMEOUT = 60  # seconds without an answer
 def fetch() -> Path:
     """Folder with ``third-party/pcre2`` and ``third-party/json``; fetched when it is not cached.
 
-    The index is pip's: $PIP_INDEX_URL, else pypi.org; $PIP_CERT, when set, is what is trusted.
+    The package indexes, the proxy and the certificates are pip's, from its files and environment.
 
     Raises:
-        SourceError: the index is out of reach, delivers another file than the pinned one, or the
-            disk is full.
+        SourceError: no index is within reach or has the file, one delivers another file than the
+            pinned one, or the disk is full.
     """
     folder = cache_dir() / "tokenizers_cpp" / SHA256[:16]
     target = folder / _ROOT
@@ -51,26 +57,41 @@ def fetch() -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / "lock"):
             if not target.is_dir():
-                _unpack(_download(), folder, target)
+                _unpack(_download(_Index(_pip_settings())), folder, target)
     except tarfile.TarError as problem:
         raise SourceError(f"{_ARCHIVE}: not a sound archive ({problem}); try again") from problem
     except OSError as problem:
         raise SourceError(
             f"{_ARCHIVE}: cannot be fetched to {folder} ({problem}); check the connection and the "
-            "free space, or set PIP_INDEX_URL to an index within reach"
+            "free space, or give pip an index within reach (PIP_INDEX_URL or pip.conf)"
         ) from problem
     return target
 
 
-def _download() -> bytes:
+def _pip_settings() -> dict[str, str]:
+    """What pip is told to do: its environment variables, over its files.
+
+    It is asked, since only pip knows all places of its files. pip itself cannot fetch the archive:
+    it would run the package's set-up code to learn what it depends on.
+    """
+    command = [sys.executable, "-P", "-m", "pip", "config", "list"]
+    listed = subprocess.run(command, capture_output=True, text=True).stdout
+    found = dict(re.findall(r"^((?:global|download|:env:)\.[\w-]+)='(.*)'$", listed, re.MULTILINE))
+    for name in _SETTINGS:  # also where this environment has no pip
+        if value := os.environ.get(f"PIP_{name.upper().replace('-', '_')}"):
+            found[f":env:.{name}"] = value
+    levels = ("global", "download", ":env:")
+    return {
+        name: found[f"{level}.{name}"].replace("\\n", " ")
+        for level in levels
+        for name in _SETTINGS
+        if f"{level}.{name}" in found
+    }
+
+
+def _download(index: _Index) -> bytes:
     """The archive, checked against the pinned hash."""
-    page_url = os.environ.get("PIP_INDEX_URL", "https://pypi.org/simple").rstrip("/")
-    page_url += "/pytorch-tokenizers/"
-    page = _read(page_url).decode("utf-8", "replace")
-    links = [link for link in re.findall(r'href="([^"]+)"', page) if _file_name(link) == _ARCHIVE]
-    if not links:
-        raise SourceError(f"{page_url}: has no {_ARCHIVE}; set PIP_INDEX_URL to an index that has")
-    data = _read(urljoin(page_url, links[0]), f"Fetching {_ARCHIVE}")
+    data = index.read(_link(index), f"Fetching {_ARCHIVE}")
     actual = hashlib.sha256(data).hexdigest()
     if actual != SHA256:
         raise SourceError(
@@ -80,26 +101,78 @@ def _download() -> bytes:
     return data
 
 
-def _file_name(link: str) -> str:
-    return urlsplit(link).path.rpartition("/")[2]
+def _link(index: _Index) -> str:
+    """Address of the archive on the first page that names it."""
+    unread: OSError | None = None
+    for page_url in index.pages:
+        try:
+            page = index.read(page_url).decode("utf-8", "replace")
+        except OSError as problem:
+            unread = unread or problem
+            continue
+        for link in map(html.unescape, re.findall(r'href="([^"]+)"', page)):
+            if urlsplit(link).path.rpartition("/")[2] == _ARCHIVE:
+                return urljoin(page_url, link)
+    if unread is not None:
+        raise unread
+    raise SourceError(
+        f"{', '.join(map(_shown, index.pages))}: has no {_ARCHIVE}; give pip an index that has "
+        "(PIP_INDEX_URL or pip.conf)"
+    )
 
 
-def _read(url: str, description: str | None = None) -> bytes:
-    """What a URL holds; with a description, under a progress bar."""
-    if urlsplit(url).scheme not in ("https", "http", "file"):
-        raise SourceError(f"{url}: expected an https address; correct PIP_INDEX_URL")
-    context = ssl.create_default_context(cafile=os.environ.get("PIP_CERT"))
-    request = urllib.request.Request(url, headers={"Accept": "text/html, */*"})
-    blocks = []
-    with urllib.request.urlopen(request, timeout=_TIMEOUT, context=context) as answer:
-        size = answer.headers.get("Content-Length")
-        if description is None:
-            return bytes(answer.read())
-        with progress(description, float(size) if size else None, "bytes") as task:
-            while block := answer.read(_BLOCK):
-                blocks.append(block)
-                task.advance(len(block))
-    return b"".join(blocks)
+def _shown(url: str) -> str:
+    """An address without its user name and password."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+class _Index:
+    """Reads the package indexes that pip is set to."""
+
+    def __init__(self, settings: Mapping[str, str]) -> None:
+        context = ssl.create_default_context(cafile=settings.get("cert") or None)
+        proxy = settings.get("proxy")
+        proxies = {"http": proxy, "https": proxy} if proxy else None  # None: of the environment
+        self._opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler(proxies),
+            urllib.request.HTTPSHandler(context=context),
+        )
+        addresses = [settings.get("index-url") or "https://pypi.org/simple"]
+        addresses += settings.get("extra-index-url", "").split()
+        self.pages = [
+            f"{address.rstrip('/')}/pytorch-tokenizers/"
+            + ("index.html" if address.startswith("file:") else "")
+            for address in addresses
+        ]
+
+    def read(self, url: str, description: str | None = None) -> bytes:
+        """What a URL holds; with a description, under a progress bar."""
+        blocks = []
+        with self._opener.open(self._request(url), timeout=_TIMEOUT) as answer:
+            size = answer.headers.get("Content-Length")
+            if description is None:
+                return bytes(answer.read())
+            with progress(description, float(size) if size else None, "bytes") as task:
+                while block := answer.read(_BLOCK):
+                    blocks.append(block)
+                    task.advance(len(block))
+        return b"".join(blocks)
+
+    @staticmethod
+    def _request(url: str) -> urllib.request.Request:
+        parts = urlsplit(url)
+        if parts.scheme not in ("https", "http", "file"):
+            raise SourceError(
+                f"{_shown(url)}: expected an https address; correct pip's index-url or "
+                "extra-index-url"
+            )
+        request = urllib.request.Request(_shown(url), headers={"Accept": "text/html, */*"})
+        if parts.username is not None:
+            login = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
+            value = f"Basic {base64.b64encode(login).decode()}"
+            request.add_unredirected_header("Authorization", value)
+        return request
 
 
 def _unpack(data: bytes, folder: Path, target: Path) -> None:

@@ -10,8 +10,9 @@ import typer
 import glass_export
 from glass_export import console
 from glass_export.cli.artifacts import inspect, recipes, verify
+from glass_export.cli.compare import compare
 from glass_export.cli.export import export
-from glass_export.cli.generate import compare, run
+from glass_export.cli.generate import run
 from glass_export.cli.native import build_native
 
 EPILOG = "Example: glass-export --model smollm2 --target onnx"

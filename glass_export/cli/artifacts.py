@@ -15,7 +15,7 @@ from glass_export import console
 
 if TYPE_CHECKING:
     from glass_export.artifact import Artifact
-    from glass_export.manifest import Manifest
+    from glass_export.manifest import Manifest, TargetInfo
     from glass_export.spec import TensorSpec
 
 Directory = Annotated[Path, typer.Argument(help="Artifact directory.")]
@@ -76,6 +76,13 @@ def _table(title: str, *columns: str) -> Table:
     )  # fmt: skip
 
 
+def _form(target: TargetInfo) -> str:
+    """Runtime, number formats, and whether the project's own operators are needed."""
+    ffn = "" if target.ffn_dtype == target.dtype else f" (FFN {target.ffn_dtype})"
+    own = ", with own operators" if target.custom_ops else ""
+    return f"{target.name}, {target.dtype}{ffn}{own}"
+
+
 def _overview(manifest: Manifest) -> Table:
     model, target, chosen = manifest.model, manifest.target, manifest.selection
     dims = model.dims
@@ -86,7 +93,7 @@ def _overview(manifest: Manifest) -> Table:
         "model": f"{model.name} ({model.family}), {sizes}",
         "source": f"{source} [sha256 {model.source.sha256[:12]}]",
         "context": f"{model.max_length} tokens, prefill in chunks of {target.prefill_chunk}",
-        "target": f"{target.name}, {target.dtype}",
+        "target": _form(target),
         "selection": f"{choice}, prior {chosen.prior}, lam {chosen.lam:g}, tau {chosen.tau:g}",
         "tools": ", ".join(f"{name} {version}" for name, version in manifest.tools.items()),
     }

@@ -1,4 +1,4 @@
-"""``run`` and ``compare``: generate text from an artifact."""
+"""``glass-export run``: generate text from an artifact."""
 
 from __future__ import annotations
 
@@ -96,48 +96,6 @@ def run(
             talk.chat()
 
 
-def compare(
-    directory: Directory,
-    prompt: Annotated[str, typer.Argument(help="Question or text.")],
-    density: Annotated[
-        str | None,
-        typer.Option(help="Densities of the sparse answers, such as 0.75,0.5 (the artifact's)."),
-    ] = None,
-    max_new_tokens: Annotated[int, typer.Option(help="Longest answer, in tokens.")] = 96,
-    repeat: Annotated[
-        int, typer.Option(min=1, help="Times that each is measured, in turns; the median counts.")
-    ] = 3,
-    threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
-) -> None:
-    """Answer PROMPT dense and sparse, and show the speed of both."""
-    from glass_export.runtime import Session
-
-    with Session.open(directory, threads=threads) as session:
-        chosen = [session.defaults.density] if density is None else _numbers(density)
-        question, densities = _question(session, prompt), dict.fromkeys((1.0, *chosen))
-        session.generate(question, max_new_tokens=4, density=chosen[0])  # warm up
-        runs: dict[float, list[Generation]] = {value: [] for value in densities}
-        for value in [*densities] * repeat:
-            runs[value].append(
-                session.generate(question, max_new_tokens=max_new_tokens, density=value, reset=True)
-            )
-    answers = {value: _median(results) for value, results in runs.items()}
-    if as_json:
-        typer.echo(json.dumps([_plain(answer) for answer in answers.values()]))
-    else:
-        _show_comparison(answers)
-
-
-def _numbers(text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError as problem:
-        raise typer.BadParameter(
-            f"--density {text!r}: expected numbers joined by commas, such as 0.75,0.5"
-        ) from problem
-
-
 class _Talk:
     """Prompts and answers of one session, shown as the options ask."""
 
@@ -169,9 +127,9 @@ class _Talk:
             **self._settings,
         )
         self._messages = [*request, {"role": "assistant", "content": result.text}]
-        typer.echo(json.dumps(_plain(result)) if self._as_json else "")
+        typer.echo(json.dumps(plain(result)) if self._as_json else "")
         if self._stats and not self._as_json:
-            console.stderr.print(_stats_table({"": result}))
+            console.stderr.print(stats_table({"": result}))
 
     def chat(self) -> None:
         """Answer what the user types until /exit or the end of the input."""
@@ -200,35 +158,13 @@ def _write(text: str) -> None:
     sys.stdout.flush()
 
 
-def _question(session: Session, prompt: str) -> str | Messages:
-    templated = session.text.template is not None
-    return [{"role": "user", "content": prompt}] if templated else prompt
-
-
-def _median(results: list[Generation]) -> Generation:
-    """The answer of median decode speed; greedy answers are the same but for their times."""
-    return sorted(results, key=lambda result: result.stats.decode_tps)[len(results) // 2]
-
-
-def _plain(result: Generation) -> dict[str, Any]:
+def plain(result: Generation) -> dict[str, Any]:
+    """An answer as JSON data."""
     return dataclasses.asdict(result)
 
 
-def _show_comparison(answers: dict[float, Generation]) -> None:
-    for density, answer in answers.items():
-        label = "dense" if density == 1.0 else f"density {density:g}"
-        console.stdout.print(f"[bold]--- {label}")
-        typer.echo(answer.text.strip() + "\n")
-    named = {f"density {density:g}": answer for density, answer in answers.items()}
-    console.stdout.print(_stats_table(named))
-    dense = answers[1.0].stats.decode_tps
-    for density, answer in answers.items():
-        if density != 1.0 and dense:
-            ratio = answer.stats.decode_tps / dense
-            console.stdout.print(f"decode at density {density:g} is {ratio:.2f}x as fast as dense")
-
-
-def _stats_table(answers: dict[str, Generation]) -> Table:
+def stats_table(answers: dict[str, Generation]) -> Table:
+    """All figures, one column for each answer."""
     names = [field.name for field in dataclasses.fields(next(iter(answers.values())).stats)]
     table = Table("", *answers, box=None, pad_edge=False)
     for name in names:

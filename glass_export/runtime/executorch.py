@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
+from weakref import WeakSet
 
 import numpy as np
 import torch
@@ -35,6 +36,8 @@ from glass_export.runtime.request import checked_context, checked_neurons, check
 
 _METHODS = ("prefill", "decode")
 _METADATA = "get_metadata"
+_LIVE: WeakSet[ExecuTorchBackend] = WeakSet()
+"""Open backends."""
 
 
 class ExecuTorchBackend:
@@ -63,14 +66,15 @@ class ExecuTorchBackend:
         path = artifact.graph("prefill")
         program = _load(path)
         _prepare(path, _metadata(path, program))
-        # The pool belongs to the process; methods keep the threads that it has when they load.
-        portable_lib._unsafe_reset_threadpool(wanted)
+        _set_threads(wanted)
         self._prefill, self._decode = (_method(path, program, name) for name in _METHODS)
         every = np.arange(self.dims.d_ff, dtype=np.int32)
         self._dense = torch.from_numpy(np.tile(every, (self.dims.layers, 1)))
         self._neurons = self._dense
+        self._dense_by_prefill = not manifest.target.custom_ops
         self._position = torch.zeros(1, dtype=torch.int64)
         self._token = torch.zeros((1, 1), dtype=torch.int64)
+        _LIVE.add(self)
 
     def prefill(
         self,
@@ -102,7 +106,16 @@ class ExecuTorchBackend:
         self._neurons = torch.from_numpy(checked_neurons(indices, self.dims).copy())
 
     def decode(self, token: int, position: int) -> FloatArray:
-        """See Backend.decode. Shape: logits [V]."""
+        """See Backend.decode. Shape: logits [V].
+
+        Stock operators copy the rows of the chosen neurons, so all neurons are prefill's business.
+        """
+        if self._dense_by_prefill and self._neurons is self._dense:
+            ids, weights = np.array([token]), np.zeros(1, np.float32)
+            dense: FloatArray = self.prefill(ids, position, weights, np.zeros(1, np.int64)).logits[
+                0
+            ]
+            return dense
         self._token[0, 0], self._position[0] = token, position
         (logits,) = _execute(self._decode, (self._token, self._position, self._neurons))
         row: FloatArray = logits[0, 0]
@@ -112,6 +125,20 @@ class ExecuTorchBackend:
         """Drop the program with its arena and packed weights."""
         for name in ("_prefill", "_decode"):
             self.__dict__.pop(name, None)
+        _LIVE.discard(self)
+
+
+def _set_threads(wanted: int) -> None:
+    """Size the thread pool. It belongs to the process, and loaded methods hold on to it."""
+    present = portable_lib._threadpool_get_thread_count()
+    if present == wanted:
+        return
+    if _LIVE:
+        raise GenerationError(
+            f"threads: got {wanted}, but another session uses the process's pool of {present} "
+            f"threads; close that session first, or open this one with threads={present}"
+        )
+    portable_lib._unsafe_reset_threadpool(wanted)
 
 
 def _load(path: Path) -> Program:

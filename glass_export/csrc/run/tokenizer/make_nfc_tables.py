@@ -1,4 +1,4 @@
-"""Prints nfc_tables.inc from Python's Unicode database."""
+"""Writes nfc_tables.inc from Python's Unicode database: make_nfc_tables.py > nfc_tables.inc."""
 
 import sys
 import unicodedata
