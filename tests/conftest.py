@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import native_build
 import pytest
 
 from glass_export import native
@@ -38,3 +39,15 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, Any], Any]:
 def native_core() -> Path:
     """The native core's C interface, built on first use."""
     return native.library("core")
+
+
+@pytest.fixture(scope="session")
+def native_tests() -> Path:
+    """Build folder of all native code and its tests, brought up to date on first use."""
+    return native_build.everything()
+
+
+@pytest.fixture(scope="session")
+def glass_run(native_tests: Path) -> Path:
+    """The program glass_run, with its tokenizer."""
+    return native_tests / "run" / "glass_run"

@@ -42,10 +42,19 @@ CONFIGS: dict[str, PreTrainedConfig] = {
 }
 
 
-def tiny_model(family: str, seed: int = 0) -> PreTrainedModel:
+def tiny_config(family: str, layers: int = LAYERS) -> PreTrainedConfig:
+    """The family's configuration with the first ``layers`` layers."""
+    config = copy.deepcopy(CONFIGS[family])
+    config.num_hidden_layers = layers
+    if getattr(config, "layer_types", None):
+        config.layer_types = config.layer_types[:layers]
+    return config
+
+
+def tiny_model(family: str, seed: int = 0, layers: int = LAYERS) -> PreTrainedModel:
     """A model whose every parameter is random, norms and biases included."""
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(copy.deepcopy(CONFIGS[family]))
+    model = AutoModelForCausalLM.from_config(tiny_config(family, layers))
     for parameter in model.parameters():
         parameter.data.add_(0.1 * torch.randn_like(parameter))
     return model.eval().requires_grad_(False)
@@ -71,8 +80,8 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
     return fast
 
 
-def tiny_checkpoint(family: str, folder: Path) -> Path:
+def tiny_checkpoint(family: str, folder: Path, layers: int = LAYERS) -> Path:
     """Write a Hugging Face folder."""
-    tiny_model(family).save_pretrained(folder)
+    tiny_model(family, layers=layers).save_pretrained(folder)
     tiny_tokenizer().save_pretrained(folder)
     return folder

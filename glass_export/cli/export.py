@@ -41,10 +41,12 @@ def export(
 
 
 def _folder_name(recipe: Recipe) -> str:
-    """model-target, with the number format when it is not the default."""
+    """model-target, with what is not the default: the number format, and the portable form."""
     target = recipe.target
-    suffix = "" if target.dtype == "fp32" else f"-{target.dtype}"
-    return f"{recipe.model.name}-{target.name}{suffix}"
+    parts = [recipe.model.name, target.name]
+    parts += [target.dtype] if target.dtype != "fp32" else []
+    parts += ["portable"] if not target.custom_ops else []
+    return "-".join(parts)
 
 
 def _report(folder: Path, manifest: Manifest, *, as_json: bool) -> None:

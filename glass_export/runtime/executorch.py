@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from glass_export import native
 from glass_export.artifact import Artifact
+from glass_export.artifact.reader import AGAIN
 from glass_export.errors import ArtifactError, GenerationError, NativeError
 from glass_export.log import logger
 from glass_export.runtime.base import (
@@ -36,6 +37,8 @@ from glass_export.runtime.request import checked_context, checked_neurons, check
 
 _METHODS = ("prefill", "decode")
 _METADATA = "get_metadata"
+_MAGIC = b"ET"
+"""Of program files, at byte 4; a version of two digits follows."""
 _LIVE: WeakSet[ExecuTorchBackend] = WeakSet()
 """Open backends."""
 
@@ -142,11 +145,14 @@ def _set_threads(wanted: int) -> None:
 
 
 def _load(path: Path) -> Program:
+    with path.open("rb") as file:
+        if file.read(8)[4:6] != _MAGIC:  # ExecuTorch ends the process over some other files
+            raise ArtifactError(f"{path}: damaged, or not an ExecuTorch program; {AGAIN}")
     try:
         return Runtime.get().load_program(path)
     except RuntimeError as problem:
         raise ArtifactError(
-            f"{path}: ExecuTorch cannot load this program ({problem}); export it again"
+            f"{path}: ExecuTorch cannot load this program ({_reason(problem)}); {AGAIN}"
         ) from problem
 
 
@@ -185,11 +191,16 @@ def _method(path: Path, program: Program, name: str) -> Method:
         method = program.load_method(name)
     except RuntimeError as problem:
         raise ArtifactError(
-            f"{path}: ExecuTorch cannot load the method {name!r} ({problem}); an operator or "
-            "backend that it needs is not in this build of ExecuTorch"
+            f"{path}: ExecuTorch cannot load the method {name!r} ({_reason(problem)}); an operator "
+            "or backend that it needs is not in this build of ExecuTorch"
         ) from problem
     assert method is not None
     return method
+
+
+def _reason(problem: RuntimeError) -> str:
+    """What ExecuTorch has logged, which says more than what it raises."""
+    return native.take_error() or str(problem)
 
 
 def _tensor(array: NDArray[np.generic], dtype: type[np.generic]) -> torch.Tensor:
@@ -201,7 +212,7 @@ def _execute(method: Method, inputs: Sequence[torch.Tensor]) -> list[FloatArray]
         return [output.numpy() for output in method.execute(inputs)]
     except RuntimeError as problem:
         raise GenerationError(
-            f"ExecuTorch refused the call ({native.take_error() or problem}); positions must be "
+            f"ExecuTorch refused the call ({_reason(problem)}); positions must be "
             "inside the context, tokens inside the vocabulary, and neuron indices ascending "
             "without repetition"
         ) from problem

@@ -3,9 +3,10 @@
     python tests/bench/bench_executorch.py artifacts/smollm2-executorch --density 1.0,0.5,0.3
 
 The dense program (see dense_xnnpack.py) is exported once beside the artifact, unless --dense names
-one. Both run in one process and take turns in short blocks, so that drifts of the machine meet all;
-figures are medians over all steps, spread is the quartiles. Memory is the anonymous memory of a
-fresh process after loading. Prints a table, then a JSON line.
+one; with --no-dense the artifact's own dense decode is the bar. All run in one process and take
+turns in short blocks, so that drifts of the machine meet all of them; figures are medians over all
+steps, spread is the quartiles. Memory is the anonymous memory that loading adds to a fresh process.
+Prints a table, then a JSON line.
 """
 
 from __future__ import annotations
@@ -67,7 +68,12 @@ def loaded_memory(path: Path) -> float:
 
 
 def measure(
-    folder: Path, dense: Path, densities: list[float], context: int, steps: int, threads: int | None
+    folder: Path,
+    dense: Path | None,
+    densities: list[float],
+    context: int,
+    steps: int,
+    threads: int | None,
 ) -> dict[str, list[float]]:
     """Seconds of every timed step, by what ran."""
     backend = open_backend(Artifact.open(folder), threads=threads)
@@ -76,9 +82,6 @@ def measure(
     for begin in range(0, context, backend.prefill_chunk):
         part = tokens[begin : min(context, begin + backend.prefill_chunk)]
         backend.prefill(part, begin, np.ones(len(part), np.float32), np.zeros(0, np.int64))
-    method = Runtime.get().load_program(dense).load_method("forward")
-    for position in range(context):
-        _dense_step(method, int(tokens[position]), position)
 
     def sparse(density: float) -> Callable[[int, int], object]:
         kept = kept_neurons(density, dims.d_ff)
@@ -92,12 +95,14 @@ def measure(
 
         return run
 
-    runs: dict[str, Callable[[int, int], object]] = {
-        DENSE: lambda token, position: _dense_step(method, token, position),
-        **{f"density {d:g}": sparse(d) for d in densities},
-    }
+    runs = {f"density {d:g}": sparse(d) for d in densities}
+    if dense is not None:
+        method = Runtime.get().load_program(dense).load_method("forward")
+        for position in range(context):
+            _dense_step(method, int(tokens[position]), position)
+        runs = {DENSE: lambda token, position: _dense_step(method, token, position), **runs}
     times: dict[str, list[float]] = {name: [] for name in runs}
-    while len(times[DENSE]) < steps:
+    while min(map(len, times.values())) < steps:
         for name, run in runs.items():
             run(int(tokens[context]), context)
             for step in range(1, BLOCK + 1):
@@ -115,6 +120,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("artifact", type=Path)
     parser.add_argument("--dense", type=Path, default=None, help="dense .pte; default: made anew")
+    parser.add_argument("--no-dense", action="store_true")
     parser.add_argument("--density", default="1.0,0.5,0.3")
     parser.add_argument("--context", type=int, default=128)
     parser.add_argument("--steps", type=int, default=120)
@@ -122,8 +128,9 @@ def main() -> None:
     options = parser.parse_args()
 
     manifest = Artifact.open(options.artifact).manifest
-    dense = options.dense or options.artifact.with_name(f"{options.artifact.name}-dense.pte")
-    if not dense.exists():
+    beside = options.artifact.with_name(f"{options.artifact.name}-dense.pte")
+    dense = None if options.no_dense else options.dense or beside
+    if dense is not None and not dense.exists():
         script = Path(__file__).with_name("dense_xnnpack.py")
         code = (
             f"import sys; sys.path.insert(0, {str(script.parent)!r}); import dense_xnnpack as d; "
@@ -135,13 +142,15 @@ def main() -> None:
     times = measure(
         options.artifact, dense, densities, options.context, options.steps, options.threads
     )
-    sizes = [(options.artifact / "model.pte").stat().st_size, dense.stat().st_size]
-    memory = [loaded_memory(options.artifact), loaded_memory(dense)]
+    files = [options.artifact, *([dense] if dense else [])]
+    sizes = [(path / "model.pte" if path.is_dir() else path).stat().st_size for path in files]
+    memory = [loaded_memory(path) for path in files]
 
+    bar_name = next(iter(times))
     table = Table(title=f"{manifest.model.name} {manifest.target.dtype}: decode")
-    for column in ("", "ms/token", "quartiles", "tok/s", f"x {DENSE}", "steps"):
+    for column in ("", "ms/token", "quartiles", "tok/s", f"x {bar_name}", "steps"):
         table.add_column(column, justify="right")
-    bar, runs = statistics.median(times[DENSE]), []
+    bar, runs = statistics.median(times[bar_name]), []
     for name, samples in times.items():
         low, middle, high = (1e3 * q for q in statistics.quantiles(samples, n=4))
         runs.append({"run": name, "ms": middle, "ms_quartiles": [low, high],
@@ -151,10 +160,11 @@ def main() -> None:
                       f"{1e3 * bar / middle:.2f}", str(len(samples)))  # fmt: skip
     console = Console()
     console.print(table)
-    console.print(
-        f"program {sizes[0] / 2**20:.1f} MB ({sizes[0] / sizes[1]:.3f}x the dense one), anonymous "
-        f"memory after loading {memory[0]:.0f} MB ({memory[0] / memory[1]:.2f}x)"
-    )
+    for path, size, used in zip(files, sizes, memory, strict=True):
+        console.print(
+            f"{path.name}: program {size / 2**20:.1f} MB ({size / sizes[-1]:.3f}x), anonymous "
+            f"memory after loading {used:.0f} MB ({used / memory[-1]:.2f}x)"
+        )
     print(json.dumps({"artifact": manifest.model.name, "dtype": manifest.target.dtype,
                       "context": options.context, "runs": runs, "bytes": sizes,
                       "anonymous_mb": memory}))  # fmt: skip

@@ -66,7 +66,9 @@ def main() -> None:
         manifest = pipeline.export(recipe, options.output or Path(scratch) / "artifact")
     total = time.perf_counter() - begin
 
-    weights = sum(t.nbytes for t in manifest.target.tensors) / 2**20
+    graphs = set(manifest.target.graphs.values())  # where weights are in the graphs' own file
+    stored = sum(t.nbytes for t in manifest.target.tensors)
+    weights = (stored or sum(f.size for f in manifest.files if f.path in graphs)) / 2**20
     table = Table(title=f"export of {manifest.model.name} to {options.target}")
     for column in ("stage", "seconds", "peak MB so far"):
         table.add_column(column, justify="right")
@@ -77,7 +79,7 @@ def main() -> None:
     lowering = sum(log[s]["seconds"] for s in ("capture", "default_passes", "lower"))
     console.print(
         f"total {total:.1f} s, capture and lowering {lowering:.1f} s; peak {peak_mb():.0f} MB = "
-        f"{peak_mb() / weights:.2f}x the {weights:.0f} MB of fp32 weights"
+        f"{peak_mb() / weights:.2f}x the {weights:.0f} MB of weights"
     )
     print(json.dumps({
         "model": manifest.model.name, "target": options.target, "seconds": total,

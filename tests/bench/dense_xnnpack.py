@@ -14,8 +14,7 @@ from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPar
 from executorch.exir import EdgeCompileConfig, ExecutorchBackendConfig, to_edge_transform_and_lower
 from executorch.exir.passes import MemoryPlanningPass
 from executorch.extension.llm.custom_ops import custom_ops  # noqa: F401  (registers llama::*)
-from torch import Tensor, fx
-from torch.nn.functional import linear
+from torch import Tensor, fx, nn
 
 from glass_export.capture import capture
 from glass_export.families import find_ffns
@@ -36,9 +35,21 @@ def _matrices(gate: Weight, up: Weight, down: Weight) -> dict[str, Weight]:
 
 
 def _ffn(m: LoweredModule, node: fx.Node) -> Tensor:
-    x, activation, weights = m.value(node.args[0]), node.args[-1], m.ffn(node)
-    hidden = ACTIVATIONS[str(activation)](linear(x, weights["gate"])) * linear(x, weights["up"])
-    return linear(hidden, weights["down"])
+    x, layer, activation = m.value(node.args[0]), node.args[-2], node.args[-1]
+    gate, up, down = (m.get_submodule(f"ffn_{layer}_{part}") for part in ("gate", "up", "down"))
+    return down(ACTIVATIONS[str(activation)](gate(x)) * up(x))
+
+
+def _linears_for_ffns(m: LoweredModule) -> None:
+    """FFN weights as modules like every other linear, for quantisation and XNNPACK."""
+    for site in m.sites:
+        for part in ("gate", "up", "down"):
+            name = f"ffn_{site.layer}_{part}"
+            weight = m.get_buffer(name)
+            delattr(m, name)
+            layer = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
+            layer.weight = nn.Parameter(weight, requires_grad=False)
+            m.add_module(name, layer)
 
 
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -81,7 +92,7 @@ DENSE = Dialect(
 )
 
 
-class _Decode(torch.nn.Module):
+class _Decode(nn.Module):
     """The decode graph without its neuron indices; caches are [1,C,G,E] as the llm ops want."""
 
     def __init__(self, lowered: LoweredModule) -> None:
@@ -101,6 +112,7 @@ def export(model: str, dtype: Dtype, max_length: int, path: Path) -> None:
     sites = find_ffns(loaded.model)
     graph = default_passes()(capture(loaded.model, sites, max_length=max_length)[1]).graph
     module = LoweredModule(graph, tuple(sites), TensorStore(), DENSE)
+    _linears_for_ffns(module)
     quantize.quantize(module, dtype)
     inputs = (torch.ones(1, 1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64))
     program = trace(_Decode(module), inputs, (None, None))

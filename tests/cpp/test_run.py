@@ -1,13 +1,8 @@
-"""The tokenizer of glass_run against the tokenizers library, which is the definition.
-
-Needs a build of csrc with GLASS_BUILD_RUN, GLASS_BUILD_TESTS and a tokenizer; the environment
-variable GLASS_RUN_TESTS names the folder that holds test_run_text.
-"""
+"""The tokenizer of glass_run against the tokenizers library, which is the definition."""
 
 from __future__ import annotations
 
 import json
-import os
 import random
 import subprocess
 from collections.abc import Callable
@@ -103,19 +98,26 @@ def trained(
 KINDS: tuple[Callable[[], Tokenizer], ...] = (smol, qwen, llama3, gemma, llama2)
 
 
-def run(folder: Path, requests: list[str]) -> list[str]:
-    program = Path(os.environ["GLASS_RUN_TESTS"]) / "test_run_text"
-    lines = "".join(f"{request}\n" for request in requests)
-    done = subprocess.run(
-        [program, folder], input=lines, capture_output=True, text=True, timeout=60, check=True
-    )
-    return done.stdout.splitlines()
+Run = Callable[[list[str]], list[str]]
+
+
+@pytest.fixture
+def run(native_tests: Path, tmp_path: Path) -> Run:
+    """``run(requests)``: the answers of test_run_text for the tokenizer in ``tmp_path``."""
+
+    def ask(requests: list[str]) -> list[str]:
+        done = subprocess.run(
+            [native_tests / "run" / "test_run_text", tmp_path],
+            input="".join(f"{request}\n" for request in requests),
+            capture_output=True, text=True, timeout=60, check=True,
+        )  # fmt: skip
+        return done.stdout.splitlines()
+
+    return ask
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: kind.__name__)
 def tokenizer(request: pytest.FixtureRequest, tmp_path: Path) -> Tokenizer:
-    if "GLASS_RUN_TESTS" not in os.environ:
-        pytest.skip("GLASS_RUN_TESTS names no build of test_run_text")
     made: Tokenizer = request.param()
     made.save(str(tmp_path / "tokenizer.json"))
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"bos_token": "<s>"}))
@@ -128,9 +130,9 @@ def random_texts() -> list[str]:
     return ["".join(random_numbers.choices(characters, k=n % 50 + 1)) for n in range(400)]
 
 
-def test_encodes_as_the_library(tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_encodes_as_the_library(tokenizer: Tokenizer, run: Run) -> None:
     texts = [*TEXTS, *random_texts()]
-    answers = run(tmp_path, [f"encode {text.encode().hex()}" for text in texts])
+    answers = run([f"encode {text.encode().hex()}" for text in texts])
     for text, answer in zip(texts, answers, strict=True):
         expected = tokenizer.encode(text).ids
         if expected[:2] == [1, 1]:  # TextCodec.encode_text drops a doubled BOS
@@ -138,20 +140,20 @@ def test_encodes_as_the_library(tokenizer: Tokenizer, tmp_path: Path) -> None:
         assert [int(token) for token in answer.split()] == expected, text
 
 
-def test_streams_what_the_library_decodes(tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_streams_what_the_library_decodes(tokenizer: Tokenizer, run: Run) -> None:
     random_numbers = random.Random(1)
     vocabulary = range(tokenizer.get_vocab_size())
     streams = [tokenizer.encode(text).ids for text in TEXTS]
     streams += [random_numbers.choices(vocabulary, k=n % 12 + 1) for n in range(300)]
-    answers = run(tmp_path, [f"decode {' '.join(map(str, ids))}" for ids in streams])
+    answers = run([f"decode {' '.join(map(str, ids))}" for ids in streams])
     for ids, answer in zip(streams, answers, strict=True):
         pieces = [bytes.fromhex(piece).decode("utf-8") for piece in answer.split()]
         assert "".join(pieces) == tokenizer.decode(ids), ids
 
 
-def test_text_that_is_not_utf8_is_refused(tokenizer: Tokenizer, tmp_path: Path) -> None:
+def test_text_that_is_not_utf8_is_refused(tokenizer: Tokenizer, run: Run) -> None:
     for digits in ("ff", "c080", "eda080", "f4908080", "e4bd"):
-        assert run(tmp_path, [f"encode {digits}"])[0].startswith("failed: prompt: "), digits
+        assert run([f"encode {digits}"])[0].startswith("failed: prompt: "), digits
 
 
 @pytest.mark.parametrize(
@@ -166,13 +168,11 @@ def test_text_that_is_not_utf8_is_refused(tokenizer: Tokenizer, tmp_path: Path) 
         ("model", {"type": "BPE", "vocab": {"a": -1}, "merges": []}),
     ],
 )
-def test_other_tokenizers_are_refused(part: str, value: object, tmp_path: Path) -> None:
-    if "GLASS_RUN_TESTS" not in os.environ:
-        pytest.skip("GLASS_RUN_TESTS names no build of test_run_text")
+def test_other_tokenizers_are_refused(part: str, value: object, run: Run, tmp_path: Path) -> None:
     description = json.loads(smol().to_str())
     description[part] = value
     (tmp_path / "tokenizer.json").write_text(json.dumps(description))
     with pytest.raises(subprocess.CalledProcessError) as caught:
-        run(tmp_path, [])
+        run([])
     assert caught.value.returncode == 1
     assert "tokenizer.json: " in caught.value.stderr and "--ids" in caught.value.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import hashlib
 import io
@@ -27,24 +28,48 @@ FILES = {
 
 
 class QuietHandler(SimpleHTTPRequestHandler):
+    """Serves a folder; below /private/ it wants the user name ``me`` and the password ``a@b``."""
+
+    def do_GET(self) -> None:
+        login = f"Basic {base64.b64encode(b'me:a@b').decode()}"
+        if self.path.startswith("/private/") and self.headers["Authorization"] != login:
+            self.send_error(401)
+        else:
+            super().do_GET()
+
     def log_message(self, format: str, *args: object) -> None:
         pass
 
 
 @pytest.fixture
-def index(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """The project's page on an index, and an empty cache."""
-    page = tmp_path / "index" / "pytorch-tokenizers"
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """host:port of a server of the folder ``served``; the cache is empty, pip has no settings."""
+    (tmp_path / "served").mkdir()
+    monkeypatch.setenv("GLASS_EXPORT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    for name in tokenizers_cpp._SETTINGS:
+        monkeypatch.delenv(f"PIP_{name.upper().replace('-', '_')}", raising=False)
+    handler = functools.partial(QuietHandler, directory=str(tmp_path / "served"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
+        yield f"127.0.0.1:{running.server_port}"
+        running.shutdown()
+
+
+def set_pip(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, index: str, extra: str = "") -> None:
+    """Give pip its indexes in a file, as many machines do."""
+    file = tmp_path / "pip.conf"
+    file.write_text(f"[global]\nindex-url = {index}\nextra-index-url = {extra}\n")
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(file))
+
+
+@pytest.fixture
+def index(server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The project's page on pip's only index."""
+    set_pip(monkeypatch, tmp_path, f"http://{server}/simple/")
+    page = tmp_path / "served" / "simple" / "pytorch-tokenizers"
     page.mkdir(parents=True)
-    handler = functools.partial(QuietHandler, directory=str(page.parent))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.server_port}/")
-        monkeypatch.setenv("GLASS_EXPORT_CACHE", str(tmp_path / "cache"))
-        monkeypatch.setenv("no_proxy", "127.0.0.1")
-        monkeypatch.delenv("PIP_CERT", raising=False)
-        yield page
-        server.shutdown()
+    return page
 
 
 def publish(page: Path, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +114,7 @@ def test_another_file_than_the_pinned_one_is_refused(
 
 def test_index_without_the_version(index: Path) -> None:
     (index / "index.html").write_text('<a href="pytorch_tokenizers-0.1.tar.gz">old</a>')
-    with pytest.raises(SourceError, match=f"has no {ARCHIVE}; set PIP_INDEX_URL"):
+    with pytest.raises(SourceError, match=f"has no {ARCHIVE}; give pip an index"):
         tokenizers_cpp.fetch()
 
 
@@ -107,3 +132,37 @@ def test_archive_cannot_write_outside(
     with pytest.raises(SourceError, match="not a sound archive"):
         tokenizers_cpp.fetch()
     assert not list(tmp_path.rglob("evil"))
+
+
+def test_environment_wins_over_the_file(
+    index: Path, monkeypatch: pytest.MonkeyPatch, server: str
+) -> None:
+    publish(index, FILES, monkeypatch)
+    monkeypatch.setenv("PIP_INDEX_URL", f"http://{server}/elsewhere")
+    with pytest.raises(SourceError, match="cannot be fetched .*404"):
+        tokenizers_cpp.fetch()
+
+
+def test_further_indexes_are_asked(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "served" / "second" / "pytorch-tokenizers"
+    page.mkdir(parents=True)
+    publish(page, FILES, monkeypatch)
+    extra = f"\n    file://{tmp_path}/third\n    http://{server}/second"
+    set_pip(monkeypatch, tmp_path, f"http://{server}/first", extra)
+    assert tokenizers_cpp.fetch().is_dir()
+
+
+def test_user_name_and_password_are_sent_and_not_shown(
+    server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = tmp_path / "served" / "private" / "pytorch-tokenizers"
+    page.mkdir(parents=True)
+    set_pip(monkeypatch, tmp_path, f"http://me:a%40b@{server}/private")
+    (page / "index.html").write_text("nothing yet")
+    with pytest.raises(SourceError, match="has no") as caught:
+        tokenizers_cpp.fetch()
+    assert "a%40b" not in str(caught.value)
+    publish(page, FILES, monkeypatch)
+    assert tokenizers_cpp.fetch().is_dir()

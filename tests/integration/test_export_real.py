@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-from real_models import fetched_or_skip
+from real_models import fetched_or_skip, glass_export
 
 from glass_export.artifact import Artifact
 from glass_export.runtime import Session
@@ -20,22 +19,9 @@ pytestmark = pytest.mark.slow
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 
 
-def glass_export(*arguments: str) -> str:
-    command = [sys.executable, "-m", "glass_export", *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
-
-
 @pytest.fixture(scope="module")
-def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Exported with a short calibration text: this is a test of the way, not of the prior."""
-    output = tmp_path_factory.mktemp("real") / "smollm2-onnx"
-    report = glass_export(
-        "--model", "smollm2", "--target", "onnx", "--output", str(output), "--json",
-        "--set", "calibration.tokens=1024", "--set", "export.max_length=512",
-        "--set", "verify.tokens=64",
-    )  # fmt: skip
-    assert json.loads(report)["verification"]["passed"]
-    return output
+def artifact(smollm2: Callable[[str], Path]) -> Path:
+    return smollm2("onnx")
 
 
 def test_the_manifest_tells_source_size_and_verification(artifact: Path) -> None:

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from tiny_models import CONTEXT, tiny_checkpoint
+from tiny_models import CONTEXT, LAYERS, tiny_checkpoint
 
 from glass_export.paths import cache_dir
 from glass_export.recipe import Recipe, resolve
@@ -29,35 +29,47 @@ def tiny_recipe(checkpoint: Path, *overrides: str) -> Recipe:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Keep the user's cache out of the tests, but for native builds: those are by content."""
-    patch, builds = pytest.MonkeyPatch(), cache_dir() / "native"
-    builds.mkdir(parents=True, exist_ok=True)
-    folder = tmp_path_factory.mktemp("cache")
-    (folder / "native").symlink_to(builds.resolve())
+    """Keep the user's cache out of the tests, but for native builds and what they are made of."""
+    patch, folder = pytest.MonkeyPatch(), tmp_path_factory.mktemp("cache")
+    for name in ("native", "tokenizers_cpp"):
+        kept = cache_dir() / name
+        kept.mkdir(parents=True, exist_ok=True)
+        (folder / name).symlink_to(kept.resolve())
     patch.setenv("GLASS_EXPORT_CACHE", str(folder))
     yield
     patch.undo()
 
 
 @pytest.fixture(scope="session")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """``checkpoint(family)``: a Hugging Face folder with a tiny model."""
-    return cache(lambda family: tiny_checkpoint(family, tmp_path_factory.mktemp(family)))
+def recipe_of() -> Callable[..., Recipe]:
+    """:func:`tiny_recipe`, for tests that export by themselves."""
+    return tiny_recipe
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """``checkpoint(family, layers=LAYERS)``: a Hugging Face folder with a tiny model."""
+
+    @cache
+    def make(family: str, layers: int = LAYERS) -> Path:
+        return tiny_checkpoint(family, tmp_path_factory.mktemp(family), layers)
+
+    return make
 
 
 @pytest.fixture(scope="session")
 def exported(
-    tmp_path_factory: pytest.TempPathFactory, checkpoint: Callable[[str], Path]
+    tmp_path_factory: pytest.TempPathFactory, checkpoint: Callable[..., Path]
 ) -> Callable[..., Path]:
-    """``exported(family, target="onnx", *overrides)``: an artifact of a tiny model; not to be
-    written to.
+    """``exported(family, target="onnx", *overrides, layers=LAYERS)``: an artifact of a tiny model;
+    not to be written to.
     """
     from glass_export.pipeline import export
 
     @cache
-    def make(family: str, target: str = "onnx", *overrides: str) -> Path:
-        output = tmp_path_factory.mktemp("artifacts") / family
-        export(tiny_recipe(checkpoint(family), f"target.name={target}", *overrides), output)
+    def make(family: str, target: str = "onnx", *overrides: str, layers: int = LAYERS) -> Path:
+        output, folder = tmp_path_factory.mktemp("artifacts") / family, checkpoint(family, layers)
+        export(tiny_recipe(folder, f"target.name={target}", *overrides), output)
         return output
 
     return make

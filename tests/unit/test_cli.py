@@ -13,11 +13,13 @@ import tiny_artifact
 from typer.testing import CliRunner
 
 import glass_export
+from glass_export import pipeline
 from glass_export.cli.app import app
-from glass_export.recipe import recipe_names
+from glass_export.manifest import Manifest
+from glass_export.recipe import Recipe, recipe_names
 from glass_export.targets import known_targets
 
-COMMANDS = ["run", "compare", "inspect", "verify", "recipes"]
+COMMANDS = ["run", "compare", "inspect", "verify", "recipes", "build-native"]
 Exported = Callable[[str], Path]
 Outcome = subprocess.CompletedProcess[str]
 
@@ -46,7 +48,7 @@ def test_help_of_every_command(command: str) -> None:
 def test_root_help_lists_commands_and_export_options(args: list[str]) -> None:
     result = CliRunner().invoke(app, args)
     assert result.exit_code == 0
-    for word in (*COMMANDS, "--model", "--target", "--set"):
+    for word in (*COMMANDS, "--model", "--target", "--dtype", "--set"):
         assert word in result.stdout
 
 
@@ -298,3 +300,57 @@ def test_export_reports_the_artifact(checkpoint: Exported, tmp_path: Path) -> No
     assert folder.parent == tmp_path / "artifacts" and folder.name.endswith("-onnx")
     assert result["verification"] is None and result["target"] == "onnx"
     glass("inspect", folder)
+
+
+@pytest.mark.parametrize(("dtype", "name"), [("int4", "-int4"), ("int8", "-int8"), ("fp32", "")])
+def test_dtype_goes_to_the_recipe_and_the_name(
+    dtype: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exports: list[tuple[Recipe, Path]] = []
+
+    def export(recipe: Recipe, folder: Path) -> Manifest:
+        exports.append((recipe, folder))
+        return tiny_artifact.manifest()
+
+    monkeypatch.setattr(pipeline, "export", export)
+    args = ["--model", "smollm2", "--target", "executorch", "--dtype", dtype]
+    result = CliRunner().invoke(app, args)
+    assert result.exit_code == 0, result.output
+    ((recipe, folder),) = exports
+    assert (recipe.target.name, recipe.target.dtype) == ("executorch", dtype)
+    assert folder == Path(f"artifacts/smollm2-executorch{name}")
+
+
+def test_unknown_dtype_lists_the_known(tmp_path: Path) -> None:
+    outcome = glass("--model", "smollm2", "--dtype", "fp16", cwd=tmp_path, code=2)
+    assert "got 'fp16', expected one of 'fp32', 'int8', 'int4'" in outcome.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_onnx_refuses_quantised_weights(tmp_path: Path) -> None:
+    args = ["--model", "smollm2", "--target", "onnx", "--dtype", "int8"]
+    outcome = glass(*args, cwd=tmp_path, code=2)
+    assert "got 'int8', but the target onnx has only 'fp32'" in outcome.stderr
+    assert "--target executorch" in outcome.stderr and list(tmp_path.iterdir()) == []
+
+
+def test_build_native_prints_where_the_library_is() -> None:
+    path = Path(glass("build-native").stdout.removesuffix("\n"))
+    assert path.is_file() and path.stem == "libglass_executorch"
+
+
+def test_build_native_finds_no_library_in_the_chosen_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GLASS_EXPORT_NATIVE", str(tmp_path))
+    assert "GLASS_EXPORT_NATIVE must name the folder" in glass("build-native", code=1).stderr
+
+
+def test_build_native_without_a_compiler_tells_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GLASS_EXPORT_CACHE", str(tmp_path))
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    outcome = glass("build-native", code=1)
+    assert "no C++ compiler: looked for no-such-compiler" in outcome.stderr
+    assert "apt install g++" in outcome.stderr and outcome.stdout == ""

@@ -31,7 +31,8 @@ def section(name: str) -> str:
 
 
 def test_the_commands_are_the_expected_ones() -> None:
-    assert set(COMMANDS) == {"run", "compare", "inspect", "verify", "recipes"}
+    expected = {"run", "compare", "inspect", "verify", "recipes", "build-native"}
+    assert set(COMMANDS) == expected
 
 
 @pytest.mark.parametrize("option", options(COMMAND))

@@ -19,6 +19,7 @@ from glass_export.capture import capture
 from glass_export.errors import LoweringError, RecipeError
 from glass_export.families import find_ffns, known_families
 from glass_export.passes import default_passes
+from glass_export.recipe import TargetRecipe
 from glass_export.runtime.base import PrefillResult
 from glass_export.runtime.onnxruntime import OnnxRuntimeBackend
 from glass_export.targets import known_targets, load_target
@@ -210,7 +211,13 @@ def lower(model: nn.Module, folder: Path) -> None:
     graphs = capture(model, sites, max_length=CONTEXT)
     prefill, decode = (default_passes()(g).graph for g in graphs)
     source = LoweringInput(
-        prefill=prefill, decode=decode, sites=tuple(sites), prior={}, prefill_chunk=8
+        prefill=prefill,
+        decode=decode,
+        sites=tuple(sites),
+        prior={},
+        prefill_chunk=8,
+        options=TargetRecipe(),
+        metadata={},
     )
     load_target("onnx").lower(source, folder)
 

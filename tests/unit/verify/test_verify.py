@@ -9,25 +9,31 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_models import CONTEXT, D_FF, LAYERS, tiny_model
 
 from glass_export.artifact import Artifact
 from glass_export.errors import ArtifactError, VerificationError
-from glass_export.families import known_families
+from glass_export.families import find_ffns, known_families
 from glass_export.pipeline import export
 from glass_export.recipe import resolve
+from glass_export.targets.executorch import quantize
 from glass_export.verify import require_passed, verify_artifact
 from glass_export.verify.compare import _mismatches
-from glass_export.verify.eager import PROMPTS
-from glass_export.verify.reference import REFERENCE_NAME, Reference
+from glass_export.verify.eager import PROMPTS, SMOOTH_TOLERANCE, make_reference
+from glass_export.verify.reference import REFERENCE_NAME, Reference, Tolerance
 
-Exported = Callable[[str], Path]
+Exported = Callable[..., Path]
 
 
 @pytest.mark.parametrize("family", known_families())
-def test_a_fresh_artifact_passes_and_its_manifest_says_so(exported: Exported, family: str) -> None:
-    report = verify_artifact(exported(family))
+@pytest.mark.parametrize("target", ["onnx", "executorch"])
+def test_a_fresh_artifact_passes_and_its_manifest_says_so(
+    exported: Exported, family: str, target: str
+) -> None:
+    report = verify_artifact(exported(family, target))
     assert report["passed"] and len(report["checks"]) == 9 * len(PROMPTS)
-    manifest = Artifact.open(exported(family)).manifest
+    assert report["tolerance"] == {"logits": SMOOTH_TOLERANCE, "scores": SMOOTH_TOLERANCE}
+    manifest = Artifact.open(exported(family, target)).manifest
     assert manifest.verification is not None and manifest.verification["passed"]
 
 
@@ -52,7 +58,7 @@ def test_changed_weights_fail_even_without_hashes(copy: Path, name: str) -> None
 def changed(copy: Path, **fields: np.ndarray) -> None:
     reference = Reference.load(copy / REFERENCE_NAME)
     first = replace(reference.prompts[0], **fields)
-    Reference((first, *reference.prompts[1:])).save(copy / REFERENCE_NAME)
+    replace(reference, prompts=(first, *reference.prompts[1:])).save(copy / REFERENCE_NAME)
 
 
 @pytest.mark.parametrize(
@@ -118,3 +124,77 @@ def test_a_damaged_reference_says_so(copy: Path) -> None:
     (copy / REFERENCE_NAME).write_bytes(b"no")
     with pytest.raises(ArtifactError, match=r"reference\.safetensors"):
         verify_artifact(copy, check_hashes=False)
+
+
+INT8 = ("llama", "executorch", "target.dtype=int8")
+
+
+@pytest.fixture(scope="module")
+def rounded(exported: Exported) -> Path:
+    return exported(*INT8, layers=2)
+
+
+def reference_of(dtype: str, **options: object) -> Reference:
+    """The reference of a tiny model, whose text is its characters."""
+    model = tiny_model("llama")
+    sites = find_ffns(model)
+    every = np.tile(np.arange(D_FF, dtype=np.int32), (LAYERS, 1))
+    with quantize.quantized(model, sites, dtype):
+        return make_reference(
+            model,
+            sites,
+            lambda text: [ord(letter) for letter in text],
+            lambda statistics: every,
+            tokens=4,
+            max_length=CONTEXT,
+            **options,
+        )
+
+
+def test_a_smooth_model_has_the_fixed_tolerance() -> None:
+    assert reference_of("fp32").tolerance == Tolerance(SMOOTH_TOLERANCE, SMOOTH_TOLERANCE)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int4"])
+def test_the_tolerance_of_a_rounding_model_is_measured(dtype: str) -> None:
+    tolerance = reference_of(dtype, smooth=False).tolerance
+    # One flipped rounding moves the logits of this model by 1% to 5% of their spread.
+    assert 0.02 < tolerance.logits < 0.5
+    assert 2 * SMOOTH_TOLERANCE < tolerance.scores < 0.25
+    assert reference_of(dtype, smooth=False).tolerance == tolerance
+
+
+@pytest.mark.parametrize("smooth", [True, False])
+def test_an_explicit_tolerance_wins(smooth: bool) -> None:
+    tolerance = reference_of("int8", smooth=smooth, tolerance=0.25).tolerance
+    assert tolerance == Tolerance(0.25, 0.25)
+
+
+def test_a_model_that_rounds_nothing_keeps_the_usual_tolerance_when_disturbed() -> None:
+    tolerance = reference_of("fp32", smooth=False).tolerance
+    assert tolerance.logits < 0.02 and tolerance.scores < 0.02
+
+
+def test_a_reference_survives_its_file(tmp_path: Path) -> None:
+    reference = reference_of("int8", smooth=False)
+    reference.save(tmp_path / "r.safetensors")
+    loaded = Reference.load(tmp_path / "r.safetensors")
+    assert loaded.tolerance == reference.tolerance
+    assert len(loaded.prompts) == len(reference.prompts) == len(PROMPTS)
+    for got, wanted in zip(loaded.prompts, reference.prompts, strict=True):
+        for name in wanted.__slots__:
+            assert np.array_equal(getattr(got, name), getattr(wanted, name))
+
+
+def test_the_artifact_is_held_to_the_tolerance_it_carries(rounded: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(rounded, tmp_path / "copy"))
+    reference = Reference.load(copy / REFERENCE_NAME)
+    limit = reference.tolerance.logits
+    assert limit > SMOOTH_TOLERANCE
+    report = verify_artifact(copy, check_hashes=False)
+    limits = {c["limit"] for c in report["checks"] if c["name"].endswith("prefill logits")}
+    assert report["passed"] and limits == {limit}
+    wanted = reference.prompts[0].prefill_logits
+    changed(copy, prefill_logits=wanted + np.float32(2 * limit) * wanted.std())
+    with pytest.raises(VerificationError, match="prompt 0: prefill logits: got"):
+        require_passed(verify_artifact(copy, check_hashes=False))

@@ -1,0 +1,224 @@
+"""glass_run on programs of tiny models: the Session's answers, and its messages."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+import runner
+import torch
+from executorch.exir import to_edge
+from tiny_models import CONTEXT
+
+from glass_export.runtime import Session
+
+Exported = Callable[..., Path]
+
+PROMPTS = {
+    "words": "the quick brown fox",
+    "one token": "q",
+    "longer than a prefill chunk": "the lazy dog jumps over " * 10,
+    "special tokens": "<s>the fox</s><|user|> jumps",
+    "bytes outside the merges": "é😀 你好\n\tx",
+}
+
+
+@pytest.fixture(scope="module")
+def opened(exported: Exported) -> Iterator[Callable[[str], Session]]:
+    """``opened(family)``: the Python session over the artifact that glass_run gets."""
+    sessions: list[Session] = []
+
+    @cache
+    def of(family: str) -> Session:
+        sessions.append(Session.open(exported(family, "executorch")))
+        return sessions[-1]
+
+    yield of
+    for session in sessions:
+        session.close()
+
+
+@pytest.mark.parametrize("density", [1.0, 0.5])
+@pytest.mark.parametrize("prompt", PROMPTS.values(), ids=PROMPTS)
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gemma3_text"])
+def test_answers_as_the_session(
+    glass_run: Path,
+    exported: Exported,
+    opened: Callable[[str], Session],
+    family: str,
+    prompt: str,
+    density: float,
+) -> None:
+    expected = opened(family).generate(prompt, max_new_tokens=12, density=density, reset=True)
+    actual = runner.answer(
+        glass_run, exported(family, "executorch"), "--prompt", prompt, "--max-new-tokens", "12",
+        "--density", str(density),
+    )  # fmt: skip
+    assert actual["token_ids"] == list(expected.token_ids)
+    assert actual["text"] == expected.text
+    assert actual["finish_reason"] == expected.finish_reason
+    for name in ("prompt_tokens", "new_tokens", "density", "kept_neurons"):
+        assert actual["stats"][name] == getattr(expected.stats, name), name
+
+
+@pytest.mark.parametrize("fusion", ["borda", "shrinkage", "local", "global"])
+def test_chooses_neurons_as_the_session(
+    glass_run: Path, exported: Exported, opened: Callable[[str], Session], fusion: str
+) -> None:
+    prompt = "the dog"
+    expected = opened("llama").generate(
+        prompt, max_new_tokens=12, reset=True,
+        density=0.25, fusion=fusion, local="squared", prior="G", lam=0.25, tau=8.0,
+    )  # fmt: skip
+    actual = runner.answer(
+        glass_run, exported("llama", "executorch"), f"--prompt={prompt}", "--max-new-tokens=12",
+        "--density=0.25", f"--fusion={fusion}", "--local=squared", "--prior=G", "--lam=0.25",
+        "--tau=8",
+    )  # fmt: skip
+    assert actual["token_ids"] == list(expected.token_ids)
+
+
+def test_stops_where_the_context_ends(
+    glass_run: Path, exported: Exported, opened: Callable[[str], Session]
+) -> None:
+    prompt = "the lazy dog jumps over " * 10
+    expected = opened("llama").generate(prompt, max_new_tokens=CONTEXT, reset=True)
+    actual = runner.answer(
+        glass_run, exported("llama", "executorch"), "--prompt", prompt, "--max-new-tokens", "96"
+    )
+    assert actual["token_ids"] == list(expected.token_ids)
+    assert actual["finish_reason"] == expected.finish_reason
+
+
+def test_ids_in_text_and_ids_out(glass_run: Path, exported: Exported, tmp_path: Path) -> None:
+    artifact, limit = exported("llama", "executorch"), "--max-new-tokens=8"
+    ids = [12, 90, 33, 7]
+    (tmp_path / "ids.txt").write_text("\n".join(map(str, ids)))
+    by_file = runner.answer(glass_run, artifact, "--ids", tmp_path / "ids.txt", limit)
+    typed, figures = runner.call(
+        glass_run, artifact, "--ids=-", "--print-ids", limit, typed="12 90\n33 7"
+    )
+    assert [int(word) for word in typed.split()] == by_file["token_ids"]
+    assert by_file["stats"]["prompt_tokens"] == 4 and "tok/s" in figures
+    streamed, _ = runner.call(glass_run, artifact, "--ids", tmp_path / "ids.txt", limit)
+    assert streamed == by_file["text"] + "\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "got no artifact directory"),
+        (["DIR"], "either --prompt TEXT or --ids FILE"),
+        (["DIR", "--prompt=x", "--ids=y"], "either --prompt TEXT or --ids FILE"),
+        (["DIR", "--prompt"], "--prompt: expected a value"),
+        (["DIR", "--prompt="], "--prompt: it is empty"),
+        (["DIR", "other", "--prompt=x"], "second directory, 'other'"),
+        (["DIR", "--prompt=x", "--prompt=y"], "--prompt: given twice"),
+        (["DIR", "--prompt=x", "--top-k=3"], "'--top-k=3' is not an option"),
+        (["DIR", "--prompt=x", "--threads=0"], "--threads: got '0'"),
+        (["DIR", "--prompt=x", "--max-new-tokens=1.5"], "--max-new-tokens: got '1.5'"),
+        (["DIR", "--prompt=x", "--density=0"], "--density"),
+        (["DIR", "--prompt=x", "--density=nan"], "--density"),
+        (["DIR", "--prompt=x", "--lam=2"], "--lam"),
+        (["DIR", "--prompt=x", "--fusion=cold"], "one of borda, shrinkage, local, global"),
+        (["DIR", "--prompt=x", "--json", "--print-ids"], "exclude each other"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_wrong_usage(glass_run: Path, arguments: list[str], message: str) -> None:
+    assert message in runner.refusal(glass_run, *arguments, code=2)
+
+
+def test_help(glass_run: Path) -> None:
+    shown, _ = runner.call(glass_run, "--help")
+    assert shown.startswith("usage: glass_run DIR") and "--density" in shown
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--prompt", "the fox " * 200], f"the context holds {CONTEXT}"),
+        (["--prompt", b"\xff\xfe"], "not valid UTF-8"),
+        (["--ids", "no-such-file"], "cannot read no-such-file"),
+        (["--ids", __file__], "expected whole numbers"),
+    ],
+    ids=["too long", "not UTF-8", "no ids file", "not ids"],
+)
+def test_unusable_prompts(
+    glass_run: Path, exported: Exported, option: list[str | bytes], message: str
+) -> None:
+    artifact = exported("llama", "executorch")
+    assert message in runner.refusal(glass_run, artifact, *option, code=1)
+
+
+@pytest.mark.parametrize("ids", ["320", "-1", ""])
+def test_ids_outside_the_vocabulary(
+    glass_run: Path, exported: Exported, ids: str, tmp_path: Path
+) -> None:
+    (tmp_path / "ids").write_text(ids)
+    told = runner.refusal(
+        glass_run, exported("llama", "executorch"), "--ids", tmp_path / "ids", code=1
+    )
+    assert "vocabulary, expected 0 to 319" in told or "got no tokens" in told
+
+
+def test_directory_that_does_not_exist(glass_run: Path, tmp_path: Path) -> None:
+    missing = tmp_path / "nothing"
+    assert f"{missing}/" in runner.refusal(glass_run, missing, "--prompt=x", code=1)
+    (tmp_path / "ids").write_text("1")
+    assert f"{missing}/" in runner.refusal(glass_run, missing, "--ids", tmp_path / "ids", code=1)
+
+
+@pytest.fixture
+def altered(exported: Exported, tmp_path: Path) -> Callable[[bytes], Path]:
+    """``altered(program)``: the tiny artifact with another model.pte."""
+
+    def make(program: bytes) -> Path:
+        shutil.copytree(exported("llama", "executorch"), tmp_path / "altered")
+        (tmp_path / "altered" / "model.pte").write_bytes(program)
+        return tmp_path / "altered"
+
+    return make
+
+
+class Twice(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + x
+
+
+def test_program_of_somebody_else(glass_run: Path, altered: Callable[[bytes], Path]) -> None:
+    program = to_edge(torch.export.export(Twice(), (torch.ones(2),))).to_executorch()
+    told = runner.refusal(glass_run, altered(program.buffer), "--prompt=x", code=1)
+    assert "model.pte: it has no method 'prefill'" in told and "--target executorch" in told
+
+
+def test_damaged_program(
+    glass_run: Path, exported: Exported, altered: Callable[[bytes], Path]
+) -> None:
+    program = (exported("llama", "executorch") / "model.pte").read_bytes()
+    told = runner.refusal(glass_run, altered(program[: len(program) // 2]), "--prompt=x", code=1)
+    assert "model.pte" in told and "export the model again" in told
+
+
+@pytest.mark.parametrize(("field", "other"), [(b"abi_version", b"9"), (b"format_version", b"9")])
+def test_program_of_another_version(
+    glass_run: Path,
+    exported: Exported,
+    altered: Callable[[bytes], Path],
+    field: bytes,
+    other: bytes,
+) -> None:
+    program = (exported("llama", "executorch") / "model.pte").read_bytes()
+    start = program.index(field + b"=") + len(field) + 1
+    changed = program[:start] + other + program[start + 1 :]
+    told = runner.refusal(glass_run, altered(changed), "--prompt=x", code=1)
+    assert f"{field.decode()} is 9" in told and "export the model again" in told
+
+
+def test_artifact_without_its_tokenizer(glass_run: Path, altered: Callable[[bytes], Path]) -> None:
+    artifact = altered(b"")
+    (artifact / "tokenizer.json").unlink()
+    assert "tokenizer.json" in runner.refusal(glass_run, artifact, "--prompt=x", code=1)
