@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +10,11 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import fx
 from transformers import PreTrainedModel
 
-from glass_export.graph import CapturedGraph
+from glass_export.errors import LoweringError
+from glass_export.graph import CapturedGraph, Weight, operand
 from glass_export.manifest import TargetInfo
 from glass_export.recipe import TargetRecipe
 from glass_export.spec import FfnSite, Statistic
@@ -62,3 +64,25 @@ class Target(Protocol):
             LoweringError: an operator has no counterpart in the target.
         """
         ...
+
+
+def ffn_site(graph: CapturedGraph, sites: Sequence[FfnSite], node: fx.Node) -> FfnSite:
+    """The FFN that a scoring_ffn or sparse_ffn node is, known by its gate weight.
+
+    Raises:
+        LoweringError: it is none of ``sites``.
+    """
+    gate = graph.weight(operand(node, 1)).name
+    for site in sites:
+        if gate == f"{site.path}.{site.gate}.weight":
+            return site
+    raise LoweringError(f"{graph.name}: {gate} is not the gate weight of any FFN site")
+
+
+def ffn_matrices(graph: CapturedGraph, site: FfnSite) -> tuple[Weight, Weight, Weight]:
+    """Gate [F,D], up [F,D] and down [D,F] of a site, as the graph holds them."""
+    by_name = {weight.name: weight for weight in graph.weights.values()}
+    gate, up, down = (
+        by_name[f"{site.path}.{part}.weight"] for part in (site.gate, site.up, site.down)
+    )
+    return gate, up, down

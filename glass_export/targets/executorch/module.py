@@ -18,6 +18,7 @@ from torch import Tensor, fx, nn
 from glass_export.errors import LoweringError
 from glass_export.graph import CapturedGraph, Weight, operand, shape_of
 from glass_export.spec import FfnSite
+from glass_export.targets.base import ffn_matrices, ffn_site
 
 Translator = Callable[["LoweredModule", fx.Node], Any]
 
@@ -114,28 +115,19 @@ class LoweredModule(nn.Module):
 
     def ffn(self, node: fx.Node) -> dict[str, Tensor]:
         """The stored weights of an FFN node, by the dialect's names."""
-        gate = self.source.weight(operand(node, 1)).name
-        for site in self.sites:
-            if gate == f"{site.path}.{site.gate}.weight":
-                parts = self.dialect.ffn_weights(*self._ffn_parts(site))
-                return {part: self.get_buffer(_ffn_name(site, part)) for part in parts}
-        raise LoweringError(f"{self.source.name}: {gate} is not the gate weight of any FFN site")
-
-    def _ffn_parts(self, site: FfnSite) -> tuple[Weight, Weight, Weight]:
-        gate, up, down = (
-            self._by_name[f"{site.path}.{part}.weight"] for part in (site.gate, site.up, site.down)
-        )
-        return gate, up, down
+        site = ffn_site(self.source, self.sites, node)
+        parts = self.dialect.ffn_weights(*ffn_matrices(self.source, site))
+        return {part: self.get_buffer(_ffn_name(site, part)) for part in parts}
 
     def _add_ffn(self, site: FfnSite) -> None:
-        for part, weight in self.dialect.ffn_weights(*self._ffn_parts(site)).items():
+        for part, weight in self.dialect.ffn_weights(*ffn_matrices(self.source, site)).items():
             name = _ffn_name(site, part)
             self.register_buffer(name, self.store(replace(weight, name=name)))
 
     def _direct_weights(self) -> set[str]:
         """Names of the weights that neither a layer nor an FFN holds: norms and tables."""
         held = {self._layer_weight(node).name for node in self.source.nodes(LINEAR, EMBEDDING)}
-        held |= {weight.name for site in self.sites for weight in self._ffn_parts(site)}
+        held |= {w.name for site in self.sites for w in ffn_matrices(self.source, site)}
         biases = {
             self.source.weight(node.args[2]).name
             for node in self.source.nodes(LINEAR)

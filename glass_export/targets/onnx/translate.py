@@ -18,6 +18,7 @@ from torch import fx
 from glass_export.errors import LoweringError
 from glass_export.graph import CapturedGraph, Weight, shape_of
 from glass_export.spec import FfnSite
+from glass_export.targets.base import ffn_matrices, ffn_site
 from glass_export.targets.onnx.builder import GraphBuilder
 
 MICROSOFT = "com.microsoft"
@@ -61,14 +62,9 @@ class Translation:
         name = "ints" + "".join(f"_{n}" for n in numbers)
         return self.builder.constant(name, np.array(numbers, np.int64))
 
-    def site(self, gate: object) -> FfnSite:
-        """The FFN whose gate weight this is."""
-        if isinstance(gate, fx.Node):
-            name = self.source.weight(gate).name
-            for site in self.sites:
-                if name == f"{site.path}.{site.gate}.weight":
-                    return site
-        raise LoweringError(f"{self.source.name}: {gate} is not the gate weight of any FFN site")
+    def site(self, node: fx.Node) -> FfnSite:
+        """The FFN that a node is."""
+        return ffn_site(self.source, self.sites, node)
 
 
 def _embedding(t: Translation, node: fx.Node) -> Values:
@@ -187,8 +183,8 @@ def _activate(b: GraphBuilder, x: ir.Value, activation: str) -> ir.Value:
 
 def _scoring_ffn(t: Translation, node: fx.Node) -> Values:
     """The dense FFN; u_t m_t comes from one norm whose scale is the mask, as m_t is 0 or 1."""
-    x, gate, *_, score_weights, activation = node.args
-    site, b = t.site(gate), t.builder
+    x, *_, score_weights, activation = node.args
+    site, b = t.site(node), t.builder
     gate_up, down = ffn_weights(t.source, site)
     hidden = _gated(t, t.value(x), b.weight(gate_up), str(activation))
     out = b.op("MatMul", hidden, b.weight(down))
@@ -215,8 +211,7 @@ def _score_scale(t: Translation, score_weights: object, d_ff: int) -> ir.Value:
 
 def ffn_weights(source: CapturedGraph, site: FfnSite) -> tuple[Weight, Weight]:
     """The stored forms of one FFN: gate over up [2,F,D], and down neuron by neuron [F,D]."""
-    by_name = {w.name: w for w in source.weights.values()}
-    gate, up, down = (by_name[f"{site.path}.{n}.weight"] for n in (site.gate, site.up, site.down))
+    gate, up, down = ffn_matrices(source, site)
     prefix = f"ffn.{site.layer}"
     stacked = gate.derived(
         f"{prefix}.gate_up", (2, *gate.shape), lambda tensor: torch.stack([tensor, up.load()])
@@ -226,8 +221,8 @@ def ffn_weights(source: CapturedGraph, site: FfnSite) -> tuple[Weight, Weight]:
 
 def _sparse_ffn(t: Translation, node: fx.Node) -> Values:
     """The portable form: rows packed beforehand come in as graph inputs."""
-    x, gate, *_, activation = node.args
-    layer = t.site(gate).layer
+    x, *_, activation = node.args
+    layer = t.site(node).layer
     hidden = _gated(t, t.value(x), t.memo[f"gate_up.{layer}"], str(activation))
     return t.builder.op("MatMul", hidden, t.memo[f"down.{layer}"])
 
