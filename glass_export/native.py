@@ -55,15 +55,13 @@ def library(name: Library, *, force: bool = False) -> Path:
     Raises:
         NativeError: it cannot be built: no compiler, no CMake, no ExecuTorch, or a failed build.
     """
-    file = f"libglass_{name}{_SUFFIX}"
-    if chosen := os.environ.get(OVERRIDE):
-        path = Path(chosen).expanduser() / file
+    path = _path(name)
+    if os.environ.get(OVERRIDE):
         if not path.is_file():
             raise NativeError(
                 f"{path}: no such file; {OVERRIDE} must name the folder that holds it"
             )
         return path
-    path = cache_dir() / "native" / _digest(name) / file
     if force or not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.parent / "lock"):
