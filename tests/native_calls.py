@@ -17,8 +17,12 @@ from numpy.typing import ArrayLike, NDArray
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
+U8 = NDArray[np.uint8]
 
-ISAS = ("portable", "avx2", "avx512", "neon")
+ISAS = (
+    "portable", "avx2", "avx512", "neon", "avx2_vnni", "avx512_vnni", "neon_dot", "neon_i8mm",
+)  # fmt: skip
+FORMATS = ("float32", "int8", "int4")
 ACTIVATIONS = ("silu", "gelu", "gelu_tanh", "relu")
 FUSIONS = ("borda", "shrinkage", "local", "global")
 FORMS = ("A", "griffin", "squared")
@@ -90,6 +94,7 @@ class NativeCore:
         self._library = ctypes.CDLL(str(path))
         self._library.glass_core_isa_name.restype = ctypes.c_char_p
         self._library.glass_core_status_message.restype = ctypes.c_char_p
+        self._library.glass_core_bundle_bytes.restype = ctypes.c_int64
 
     def call(self, name: str, *arguments: Any) -> None:
         """Call glass_core_<name>; plain integers are int64, arrays pointers, None is null."""
@@ -117,28 +122,46 @@ class NativeCore:
         text: bytes = self._library.glass_core_status_message(status)
         return text.decode()
 
+    def bundle_bytes(self, form: str, d_model: int) -> int:
+        """Bytes of one neuron's bundle."""
+        number = ctypes.c_int32(FORMATS.index(form))
+        size: int = self._library.glass_core_bundle_bytes(number, ctypes.c_int64(d_model))
+        return size
+
     def sparse_ffn(
-        self, bundles: F32, activation: str, x: F32, neurons: I32, threads: int = 1
+        self,
+        bundles: F32 | U8,
+        activation: str,
+        x: F32,
+        neurons: I32,
+        threads: int = 1,
+        form: str = "float32",
     ) -> F32:
-        """Shape: bundles [F,3,D], x [S,D], neurons [K] -> [S,D]."""
+        """Shape: bundles [F,3,D] or [F,bytes] of integers, x [S,D], neurons [K] -> [S,D]."""
         y = np.full_like(x, np.nan)
         self.call(
             "sparse_ffn",
-            *(bundles, bundles.shape[0], bundles.shape[2]),
+            *(bundles, ctypes.c_int32(FORMATS.index(form)), len(bundles), x.shape[1]),
             ctypes.c_int32(ACTIVATIONS.index(activation)),
             *(x, len(x), neurons, neurons.size, y, threads),
         )
         return y
 
     def dense_ffn(
-        self, bundles: F32, activation: str, x: F32, score_weights: F32, threads: int = 1
+        self,
+        bundles: F32 | U8,
+        activation: str,
+        x: F32,
+        score_weights: F32,
+        threads: int = 1,
+        form: str = "float32",
     ) -> tuple[F32, F32, F32]:
-        """Shape: bundles [F,3,D], x [S,D], score_weights [S] -> y [S,D], abs and square sum [F]."""
+        """Shape: bundles as above, x [S,D], score_weights [S] -> y [S,D], two sums [F]."""
         y = np.full_like(x, np.nan)
         abs_sum, sq_sum = np.full((2, len(bundles)), np.nan, np.float32)
         self.call(
             "dense_ffn",
-            *(bundles, bundles.shape[0], bundles.shape[2]),
+            *(bundles, ctypes.c_int32(FORMATS.index(form)), len(bundles), x.shape[1]),
             ctypes.c_int32(ACTIVATIONS.index(activation)),
             *(x, len(x), score_weights, y, abs_sum, sq_sum, threads),
         )

@@ -26,7 +26,8 @@ inline int check_result() {
 // Calls function() once with each instruction set that can run here.
 template <class Function>
 void for_each_isa(const Function& function) {
-  for (const Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512, Isa::kNeon}) {
+  for (const Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512, Isa::kNeon, Isa::kAvx2Vnni,
+                        Isa::kAvx512Vnni, Isa::kNeonDot, Isa::kNeonI8mm}) {
     if (!isa_available(isa)) continue;
     std::fprintf(stderr, "%s\n", isa_name(isa));
     if (set_isa(isa) != Status::kOk) report(__FILE__, __LINE__, isa_name(isa));

@@ -11,6 +11,7 @@ namespace glass::internal {
 
 // The kernels of active_isa().
 const Kernels& kernels();
+const IntegerKernels& integer_kernels();
 
 inline int64_t ceil_to(int64_t value, int64_t step) { return (value + step - 1) / step * step; }
 

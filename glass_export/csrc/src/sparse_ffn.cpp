@@ -4,8 +4,32 @@
 
 namespace glass {
 
+namespace {
+
 using internal::Scratch;
-using internal::SparseFfnTask;
+
+// One thread's task, of SparseFfnTask or IntegerFfnTask, but for weights and x.
+template <class Task>
+Task task_of(const FfnBundle& ffn, Activation activation, Span<const int32_t> neurons,
+             internal::Part part, int64_t tokens, float* y) {
+  Task task;
+  task.neurons = neurons.data + part.begin;
+  task.count = part.end - part.begin;
+  task.d_model = ffn.d_model;
+  task.activation = activation;
+  task.tokens = tokens;
+  task.y = y;
+  return task;
+}
+
+}  // namespace
+
+int64_t bundle_bytes(BundleFormat format, int64_t d_model) {
+  if (format == BundleFormat::kFloat32) return 3 * d_model * int64_t{sizeof(float)};
+  const int64_t row = format == BundleFormat::kInt4 ? d_model / 2 : d_model;
+  const int64_t scales = d_model / kGroupSize * int64_t{sizeof(uint16_t)};
+  return internal::ceil_to(3 * (row + scales), internal::kLineFloats * int64_t{sizeof(float)});
+}
 
 Status check_neurons(Span<const int32_t> neurons, int64_t d_ff) {
   if (neurons.data == nullptr || neurons.size == 0 || d_ff <= 0) return Status::kInvalidArgument;
@@ -20,7 +44,7 @@ Status check_neurons(Span<const int32_t> neurons, int64_t d_ff) {
 // The first thread sums into y, every other one into an array of its own.
 size_t sparse_ffn_scratch(const FfnBundle& ffn, int64_t tokens, int64_t threads) {
   const int64_t sums = (threads - 1) * Scratch::cost(tokens * ffn.d_model);
-  return static_cast<size_t>(Scratch::kSlack + sums);
+  return static_cast<size_t>(Scratch::kSlack + sums + internal::quantised_cost(ffn, tokens));
 }
 
 Status sparse_ffn(const FfnBundle& ffn, Activation activation, Span<const float> x,
@@ -35,26 +59,33 @@ Status sparse_ffn(const FfnBundle& ffn, Activation activation, Span<const float>
   const auto size = static_cast<int64_t>(x.size), count = static_cast<int64_t>(neurons.size);
   const int64_t tokens = size / ffn.d_model;
   const int64_t threads = std::min(parallel.threads, count);
-  if (threads > 1 && scratch.size < sparse_ffn_scratch(ffn, tokens, threads)) {
+  const bool is_float = internal::is_float(ffn);
+  if ((threads > 1 || !is_float) && scratch.size < sparse_ffn_scratch(ffn, tokens, threads)) {
     return Status::kScratchTooSmall;
   }
   const internal::Kernels& kernels = internal::kernels();
-  float* others = threads > 1 ? Scratch(scratch).take(0) : nullptr;
+  Scratch memory(scratch);
+  float* others = threads > 1 ? memory.take((threads - 1) * Scratch::cost(size)) : nullptr;
   const auto sum_of = [&](int64_t i) {
     return i == 0 ? y.data : others + (i - 1) * Scratch::cost(size);
   };
+  internal::QuantisedTokens quantised;
+  if (!is_float) quantised = internal::quantise(ffn, x.data, tokens, memory);
   internal::parallel_for(parallel, threads, [&](int64_t i) {
     const internal::Part part = internal::part_of(count, threads, i);
-    SparseFfnTask task;
-    task.bundles = ffn.data;
-    task.neurons = neurons.data + part.begin;
-    task.count = part.end - part.begin;
-    task.d_model = ffn.d_model;
-    task.activation = activation;
-    task.x = x.data;
-    task.tokens = tokens;
-    task.y = sum_of(i);
-    kernels.sparse_ffn(task);
+    if (is_float) {
+      auto task =
+          task_of<internal::SparseFfnTask>(ffn, activation, neurons, part, tokens, sum_of(i));
+      task.bundles = internal::float_bundles(ffn);
+      task.x = x.data;
+      return kernels.sparse_ffn(task);
+    }
+    auto task =
+        task_of<internal::IntegerFfnTask>(ffn, activation, neurons, part, tokens, sum_of(i));
+    task.format = ffn.format;
+    task.bundles = internal::integer_bundles(ffn);
+    task.x = quantised;
+    internal::integer_kernels().sparse_ffn(task);
   });
   for (int64_t i = 1; i < threads; ++i) kernels.add(y.data, sum_of(i), size);
   return Status::kOk;

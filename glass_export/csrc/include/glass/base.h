@@ -50,10 +50,21 @@ struct Parallel {
 // One thread: the caller's.
 Parallel serial();
 
-// Instruction sets that the kernels are written for.
-enum class Isa : int32_t { kPortable = 0, kAvx2 = 1, kAvx512 = 2, kNeon = 3 };
+// Instruction sets that the kernels are written for. The last four are the ones above with products
+// of 8-bit integers (VNNI, dotprod, i8mm); they differ where weights are integers.
+enum class Isa : int32_t {
+  kPortable = 0,
+  kAvx2 = 1,
+  kAvx512 = 2,
+  kNeon = 3,
+  kAvx2Vnni = 4,
+  kAvx512Vnni = 5,
+  kNeonDot = 6,
+  kNeonI8mm = 7,
+};
 
-// Lower-case name, as GLASS_ISA takes it: portable, avx2, avx512, neon.
+// Lower-case name, as GLASS_ISA takes it: portable, avx2, avx512, neon, avx2_vnni, avx512_vnni,
+// neon_dot, neon_i8mm.
 const char* isa_name(Isa isa);
 
 // Whether this build and this processor can run `isa`.

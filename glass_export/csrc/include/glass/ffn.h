@@ -1,7 +1,7 @@
 // The gated feed-forward network, stored once, neuron by neuron.
 //
-// Legend: S tokens, D model width, F FFN width, K kept neurons. All arrays are row-major float32.
-// h = act(x gate^T) * (x up^T) in R^F, y = h down^T.
+// Legend: S tokens, D model width, F FFN width, K kept neurons. All arrays are row-major float32,
+// but for bundles of integers. h = act(x gate^T) * (x up^T) in R^F, y = h down^T.
 #pragma once
 
 #include "glass/base.h"
@@ -11,12 +11,25 @@ namespace glass {
 // Values are part of the operators' ABI; the order is that of glass_export.spec.Activation.
 enum class Activation : int32_t { kSilu = 0, kGelu = 1, kGeluTanh = 2, kRelu = 3 };
 
+// How weights are stored. kInt8 and kInt4 are symmetric with a float16 scale for each kGroupSize
+// weights of a row; docs/adr/0012-integer-bundles.md gives the bytes and
+// glass_export/bundles.py computes them. Values are part of the operators' ABI.
+enum class BundleFormat : int32_t { kFloat32 = 0, kInt8 = 1, kInt4 = 2 };
+
+// Consecutive weights of a row that share a scale; D is a multiple of it in integer formats.
+constexpr int64_t kGroupSize = 32;
+
 // The weights of one layer [F,3,D]: gate, up and down row of neuron 0, then those of neuron 1, ...
+// In integer formats [F,bundle_bytes()] bytes; a start at a cache line is fastest.
 struct FfnBundle {
-  const float* data = nullptr;
+  const void* data = nullptr;
   int64_t d_ff = 0;     // F
   int64_t d_model = 0;  // D
+  BundleFormat format = BundleFormat::kFloat32;
 };
+
+// Bytes of one neuron's bundle, padding included.
+int64_t bundle_bytes(BundleFormat format, int64_t d_model);
 
 // kOk when `neurons` [K] can be passed to sparse_ffn: ascending, no repetition, all in [0, F).
 Status check_neurons(Span<const int32_t> neurons, int64_t d_ff);
@@ -27,6 +40,7 @@ size_t sparse_ffn_scratch(const FfnBundle& ffn, int64_t tokens, int64_t threads)
 // y [S,D] = FFN of the chosen neurons alone; reads exactly their bundles, in place.
 //
 // x [S,D], neurons [K] ascending without repetition (checked), 1 <= K <= F. K = F is the dense FFN.
+// With integer weights x is quantised to int8, with a scale for each kGroupSize values of a token.
 Status sparse_ffn(const FfnBundle& ffn, Activation activation, Span<const float> x,
                   Span<const int32_t> neurons, Span<float> y, Span<float> scratch,
                   const Parallel& parallel);
@@ -38,7 +52,8 @@ size_t dense_ffn_scratch(const FfnBundle& ffn, int64_t tokens, int64_t threads);
 // with u_t = h_t / ||h_t||_2 (0 where h_t is 0) and m_t = score_weights[t],
 // abs_sum [F] = sum_t m_t |u_t| and sq_sum [F] = sum_t m_t u_t^2 (GLASS, arXiv 2508.14302).
 //
-// x [S,D], score_weights [S].
+// x [S,D], score_weights [S]. With integer weights up to four tokens are quantised as in
+// sparse_ffn; more are multiplied in float32 with the weights that the integers stand for.
 Status dense_ffn(const FfnBundle& ffn, Activation activation, Span<const float> x,
                  Span<const float> score_weights, Span<float> y, Span<float> abs_sum,
                  Span<float> sq_sum, Span<float> scratch, const Parallel& parallel);

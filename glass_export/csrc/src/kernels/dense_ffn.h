@@ -64,9 +64,9 @@ void hidden(const HiddenTask& task) {
 // Columns of the down rows of consecutive neurons to [count,kTileColumns].
 inline void pack_down(const DownTask& task, int64_t neuron, int64_t count, int64_t column,
                       int64_t columns) {
-  const float* row = task.bundles + (neuron * 3 + 2) * task.d_model + column;
+  const float* row = task.rows + neuron * task.row_stride + column;
   float* packed = task.packed;
-  for (int64_t j = 0; j < count; ++j, row += 3 * task.d_model, packed += kTileColumns) {
+  for (int64_t j = 0; j < count; ++j, row += task.row_stride, packed += kTileColumns) {
     int64_t c = 0;
     for (; c + kLanes <= columns; c += kLanes) store(packed + c, load(row + c));
     if (c < columns) store(packed + c, load_first(row + c, columns - c));
@@ -87,7 +87,7 @@ void down(const DownTask& task) {
                                task.y + c,
                                task.d_model,
                                task.tokens,
-                               neuron == 0};
+                               neuron == 0 && !task.accumulate};
       multiply_column_block(product, 0, columns);
     }
   }

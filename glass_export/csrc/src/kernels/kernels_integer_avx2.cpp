@@ -1,0 +1,11 @@
+#include "kernels/vec_avx2.h"
+// Vectors, then products: the rest is written in terms of them.
+#include "kernels/integer_avx2.h"
+// The products come first.
+#include "kernels/integer_ffn.h"
+
+namespace glass::internal {
+
+const IntegerKernels* avx2_integer_kernels() { return &kIntegerKernels; }
+
+}  // namespace glass::internal

@@ -1,0 +1,11 @@
+#include "kernels/vec_neon.h"
+// Vectors, then products: the rest is written in terms of them.
+#include "kernels/integer_neon.h"
+// The products come first.
+#include "kernels/integer_ffn.h"
+
+namespace glass::internal {
+
+const IntegerKernels* neon_integer_kernels() { return &kIntegerKernels; }
+
+}  // namespace glass::internal

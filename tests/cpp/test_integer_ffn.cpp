@@ -1,0 +1,196 @@
+// The FFN of int8 and int4 bundles against its definition in double, for every instruction set.
+//
+// Bundles are random bytes with sensible scales: every byte is a valid weight.
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "arrays.h"
+#include "check.h"
+#include "glass/ffn.h"
+#include "thread_parallel.h"
+
+namespace glass::test {
+namespace {
+
+constexpr BundleFormat kFormats[] = {BundleFormat::kInt8, BundleFormat::kInt4};
+
+struct Layer {
+  BundleFormat format;
+  int64_t d_ff;
+  int64_t d_model;
+  std::vector<uint8_t> bytes;  // of exactly the bundles' size
+  std::vector<double> weights;
+
+  Layer(BundleFormat form, int64_t f, int64_t d, Random& random)
+      : format(form),
+        d_ff(f),
+        d_model(d),
+        bytes(static_cast<size_t>(f * bundle_bytes(form, d))),
+        weights(static_cast<size_t>(f * 3 * d)) {
+    for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(random.next());
+    for (int64_t row = 0; row < 3 * f; ++row) fill(row / 3, row % 3, random);
+  }
+
+  FfnBundle bundle() const { return {bytes.data(), d_ff, d_model, format}; }
+
+  double* row(int64_t neuron, int64_t which) {
+    return weights.data() + (neuron * 3 + which) * d_model;
+  }
+
+ private:
+  // Scales are float16 powers of two, of either sign: sign and exponent.
+  void fill(int64_t neuron, int64_t which, Random& random) {
+    const bool is_int4 = format == BundleFormat::kInt4;
+    const int64_t size = is_int4 ? d_model / 2 : d_model, groups = d_model / kGroupSize;
+    uint8_t* bundle = bytes.data() + neuron * bundle_bytes(format, d_model);
+    for (int64_t g = 0; g < groups; ++g) {
+      const uint32_t exponent = (is_int4 ? 10u : 6u) + random.next() % 2, sign = random.next() % 2;
+      const auto half = static_cast<uint16_t>(exponent << 10 | sign << 15);
+      std::memcpy(bundle + 3 * size + 2 * (which * groups + g), &half, sizeof(half));
+      const double scale = std::ldexp(sign != 0 ? -1.0 : 1.0, static_cast<int>(exponent) - 15);
+      const uint8_t* values = bundle + which * size + g * (is_int4 ? 16 : 32);
+      for (int i = 0; i < 32; ++i) {
+        const int nibble = i < 16 ? values[i % 16] & 15 : values[i % 16] >> 4;
+        const int value = is_int4 ? nibble - 8 : values[i] - 128;
+        row(neuron, which)[g * 32 + i] = scale * value;
+      }
+    }
+  }
+};
+
+// What the kernels take x for.
+std::vector<double> quantised(const Floats& x) {
+  std::vector<double> out;
+  for (size_t first = 0; first < x.size(); first += 32) {
+    float largest = 0.0f;
+    for (size_t i = 0; i < 32; ++i) largest = std::max(largest, std::fabs(x[first + i]));
+    const float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
+    for (size_t i = 0; i < 32; ++i) {
+      const float product = x[first + i] * inverse;
+      out.push_back(double(std::nearbyint(product)) * double(largest / 127.0f));
+    }
+  }
+  return out;
+}
+
+struct Expected {
+  std::vector<double> y, abs_sum, sq_sum;
+  double scale = 0.0;  // of y
+};
+
+Expected expected_of(Layer& layer, const std::vector<double>& x, int64_t step) {
+  const auto width = static_cast<size_t>(layer.d_model);
+  Expected out{std::vector<double>(x.size()), std::vector<double>(size_t(layer.d_ff)),
+               std::vector<double>(size_t(layer.d_ff))};
+  for (size_t t = 0; t < x.size() / width; ++t) {
+    std::vector<double> hidden(size_t(layer.d_ff));
+    double square = 1e-30;
+    for (int64_t j = layer.d_ff - 1; j >= 0; j -= step) {
+      double gate = 0.0, up = 0.0;
+      for (size_t d = 0; d < width; ++d) {
+        gate += layer.row(j, 0)[d] * x[t * width + d];
+        up += layer.row(j, 1)[d] * x[t * width + d];
+      }
+      hidden[size_t(j)] = gate / (1.0 + std::exp(-gate)) * up;
+      square += hidden[size_t(j)] * hidden[size_t(j)];
+      for (size_t d = 0; d < width; ++d) {
+        out.y[t * width + d] += hidden[size_t(j)] * layer.row(j, 2)[d];
+      }
+    }
+    for (size_t j = 0; j < hidden.size(); ++j) {
+      out.abs_sum[j] += std::fabs(hidden[j]) / std::sqrt(square);
+      out.sq_sum[j] += hidden[j] * hidden[j] / square;
+    }
+  }
+  for (const double y : out.y) out.scale = std::max(out.scale, std::fabs(y));
+  return out;
+}
+
+std::vector<int32_t> every(int64_t d_ff, int64_t step) {
+  std::vector<int32_t> neurons;
+  for (int64_t j = d_ff - 1; j >= 0; j -= step) neurons.push_back(static_cast<int32_t>(j));
+  std::reverse(neurons.begin(), neurons.end());
+  return neurons;
+}
+
+void check_sparse(Layer& layer, int64_t tokens, int64_t step, int64_t threads, Random& random) {
+  const auto neurons = every(layer.d_ff, step);
+  const Floats x = random.values(tokens * layer.d_model, 1.0f / std::sqrt(float(layer.d_model)));
+  Floats y(x.size(), kNan);
+  TightScratch scratch(sparse_ffn_scratch(layer.bundle(), tokens, threads));
+  ThreadParallel parallel(threads);
+  CHECK(sparse_ffn(layer.bundle(), Activation::kSilu, view(x), view(neurons), span(y),
+                   scratch.get(), parallel.get()) == Status::kOk);
+  const Expected expected = expected_of(layer, quantised(x), step);
+  for (size_t i = 0; i < y.size(); ++i) CHECK_NEAR(y[i], expected.y[i], 2e-5 * expected.scale);
+}
+
+void check_dense(Layer& layer, int64_t tokens, int64_t threads, Random& random) {
+  const Floats x = random.values(tokens * layer.d_model, 1.0f / std::sqrt(float(layer.d_model)));
+  const Floats ones(static_cast<size_t>(tokens), 1.0f);
+  Floats y(x.size(), kNan), abs_sum(size_t(layer.d_ff), kNan), sq_sum = abs_sum;
+  TightScratch scratch(dense_ffn_scratch(layer.bundle(), tokens, threads));
+  ThreadParallel parallel(threads);
+  CHECK(dense_ffn(layer.bundle(), Activation::kSilu, view(x), view(ones), span(y), span(abs_sum),
+                  span(sq_sum), scratch.get(), parallel.get()) == Status::kOk);
+  const std::vector<double> exact(x.begin(), x.end());
+  const Expected expected = expected_of(layer, tokens <= 4 ? quantised(x) : exact, 1);
+  for (size_t i = 0; i < y.size(); ++i) CHECK_NEAR(y[i], expected.y[i], 2e-5 * expected.scale);
+  for (size_t j = 0; j < abs_sum.size(); ++j) {
+    CHECK_NEAR(abs_sum[j], expected.abs_sum[j], 1e-4 * double(tokens));
+    CHECK_NEAR(sq_sum[j], expected.sq_sum[j], 1e-4 * double(tokens));
+  }
+}
+
+void test_shapes() {
+  Random random(1);
+  for (const BundleFormat format : kFormats) {
+    for (const auto& [d_ff, d_model] :
+         {std::pair<int64_t, int64_t>{1, 32}, {7, 64}, {70, 96}, {9, 576}, {13, 608}, {30, 1056}}) {
+      Layer layer(format, d_ff, d_model, random);
+      for (const int64_t tokens : {1, 2, 3, 4, 7, 65}) {
+        check_dense(layer, tokens, 3, random);
+        for (const int64_t step : {int64_t{1}, int64_t{3}, d_ff}) {
+          check_sparse(layer, tokens, step, 2, random);
+        }
+      }
+    }
+  }
+}
+
+void test_bad_input() {
+  Random random(2);
+  for (const BundleFormat format : kFormats) {
+    const Layer layer(format, 8, 64, random);
+    const Floats x = random.values(64);
+    Floats y(64), scratch(sparse_ffn_scratch(layer.bundle(), 1, 1));
+    const std::vector<int32_t> neurons = {1, 2, 6};
+    const auto call = [&](const FfnBundle& ffn, size_t memory) {
+      return sparse_ffn(ffn, Activation::kSilu, {x.data(), size_t(ffn.d_model)}, view(neurons),
+                        {y.data(), size_t(ffn.d_model)}, {scratch.data(), memory}, serial());
+    };
+    CHECK(call(layer.bundle(), scratch.size()) == Status::kOk);
+    CHECK(call(layer.bundle(), scratch.size() - 1) == Status::kScratchTooSmall);
+    CHECK(call({layer.bytes.data(), 8, 48, format}, scratch.size()) == Status::kInvalidArgument);
+    CHECK(call({layer.bytes.data(), 8, 64, static_cast<BundleFormat>(3)}, scratch.size()) ==
+          Status::kInvalidArgument);
+  }
+}
+
+void test_sizes() {
+  CHECK(bundle_bytes(BundleFormat::kFloat32, 5) == 60);
+  CHECK(bundle_bytes(BundleFormat::kInt4, 896) == 1536);  // 1344 + 168, padded
+  CHECK(bundle_bytes(BundleFormat::kInt8, 576) == 1856);  // 1728 + 108, padded
+}
+
+}  // namespace
+}  // namespace glass::test
+
+int main() {
+  using namespace glass::test;
+  for_each_isa([] { test_shapes(); });
+  test_bad_input();
+  test_sizes();
+  return check_result();
+}

@@ -1,0 +1,191 @@
+"""Integer bundles: the NumPy quantiser, and the native FFN against it, per instruction set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+from ffn_definition import F64, Ffn, assert_near
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from native_calls import ACTIVATIONS, F32, I32, ISAS, U8, NativeCore, NativeError, f32
+
+from glass_export import bundles
+from glass_export.bundles import BundleFormat
+from glass_export.errors import LoweringError
+
+FORMS = get_args(BundleFormat)
+seeds = st.integers(0, 2**32 - 1)
+threads = st.integers(1, 5)
+each_isa = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+
+
+@pytest.fixture(params=ISAS)
+def core(request: pytest.FixtureRequest, native_core: Path) -> Iterator[NativeCore]:
+    library = NativeCore(native_core)
+    if request.param not in library.available_isas():
+        pytest.skip(f"{request.param}: not in this build, or not on this processor")
+    before = library.active_isa()
+    library.set_isa(request.param)
+    yield library
+    library.set_isa(before)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Quantised weights, an input, and what the kernels should take both for."""
+
+    stored: U8
+    form: BundleFormat
+    x: F32
+    activation: str
+
+    def meant(self, tokens_quantised: bool) -> Ffn:
+        weights = bundles.dequantise(self.stored, self.x.shape[1], self.form)
+        x = bundles.quantise_tokens(self.x) if tokens_quantised else self.x
+        return Ffn(weights, x, self.activation)
+
+
+@st.composite
+def layers(draw: st.DrawFn, most_tokens: int, least_tokens: int = 1) -> Layer:
+    d_ff, d_model = draw(st.integers(1, 150)), 32 * draw(st.integers(1, 40))
+    tokens = draw(st.integers(least_tokens, most_tokens))
+    rng = np.random.default_rng(draw(seeds))
+    weights = rng.standard_normal((d_ff, 3, d_model)) / np.sqrt(d_model)
+    weights[:, 2] *= np.sqrt(d_model / d_ff)
+    x = rng.standard_normal((tokens, d_model)) * draw(st.sampled_from([0.0, 0.1, 1.0, 20.0]))
+    form: BundleFormat = draw(st.sampled_from(FORMS))
+    stored = bundles.quantise(f32(weights), form)
+    return Layer(stored, form, f32(x), draw(st.sampled_from(ACTIVATIONS)))
+
+
+@each_isa
+@given(layers(most_tokens=5), st.data(), threads)
+def test_sparse_ffn_is_that_of_the_dequantised_weights(
+    core: NativeCore, layer: Layer, data: st.DataObject, threads: int
+) -> None:
+    everyone = range(len(layer.stored))
+    chosen = data.draw(st.sets(st.sampled_from(everyone), min_size=1) | st.just(set(everyone)))
+    neurons: I32 = np.array(sorted(chosen), np.int32)
+    y = core.sparse_ffn(layer.stored, layer.activation, layer.x, neurons, threads, layer.form)
+    ffn = layer.meant(tokens_quantised=True)
+    assert_near(y, ffn.hidden()[:, neurons] @ ffn.down()[neurons], ffn.scale())
+    garbage = np.full_like(layer.stored, 0xFF)
+    garbage[neurons] = layer.stored[neurons]
+    again = core.sparse_ffn(garbage, layer.activation, layer.x, neurons, threads, layer.form)
+    np.testing.assert_array_equal(again, y)
+
+
+@each_isa
+@given(layers(most_tokens=4) | layers(least_tokens=5, most_tokens=140), threads, seeds)
+def test_dense_ffn_gives_output_and_scores(
+    core: NativeCore, layer: Layer, threads: int, seed: int
+) -> None:
+    weights = f32(np.random.default_rng(seed).integers(0, 2, len(layer.x)))
+    y, abs_sum, sq_sum = core.dense_ffn(
+        layer.stored, layer.activation, layer.x, weights, threads, layer.form
+    )
+    ffn = layer.meant(tokens_quantised=len(layer.x) <= 4)
+    hidden = ffn.hidden()
+    norms = np.sqrt((hidden**2).sum(-1, keepdims=True)).clip(1e-15)
+    unit: F64 = hidden / norms
+    rounding = 1e-5 * (np.sqrt((ffn.hidden_scale() ** 2).sum(-1, keepdims=True)) / norms)
+    assert_near(y, hidden @ ffn.down(), ffn.scale())
+    assert_near(abs_sum, weights @ np.abs(unit), weights @ (rounding + 0 * unit), 1.0)
+    squares = weights @ (2 * rounding * np.abs(unit) + rounding**2)
+    assert_near(sq_sum, weights @ unit**2, squares, 1.0)
+
+
+@each_isa
+@given(st.sampled_from(FORMS), st.integers(1, 10), seeds)
+def test_every_stored_byte_counts_as_defined(
+    core: NativeCore, form: BundleFormat, groups: int, seed: int
+) -> None:
+    """Random bytes reach the extremes of the integers, -128 and -8 among them."""
+    d_model = 32 * groups
+    rng = np.random.default_rng(seed)
+    stored = rng.choice(np.array([0, 255, 15, 240, 7, 128], np.uint8), (9, 3 * d_model * 4))
+    stored = np.ascontiguousarray(stored[:, : bundles.bundle_bytes(d_model, form)])
+    row = d_model if form == "int8" else d_model // 2
+    scales = (0.01 * rng.standard_normal((9, 3 * groups))).astype("<f2")
+    stored[:, 3 * row : 3 * row + 6 * groups] = scales.view(np.uint8)
+    x = f32(rng.choice([-1.0, 1.0], (2, d_model)))
+    layer = Layer(stored, form, x, "relu")
+    y = core.sparse_ffn(stored, "relu", x, np.arange(9, dtype=np.int32), 2, form)
+    ffn = layer.meant(tokens_quantised=True)
+    assert_near(y, ffn.hidden() @ ffn.down(), ffn.scale())
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_numbers_that_are_not_finite_do_not_vanish(core: NativeCore, bad: float) -> None:
+    weights = f32(np.random.default_rng(0).standard_normal((5, 3, 64)))
+    x = np.ones((1, 64), np.float32)
+    x[0, 40] = bad
+    for form in FORMS:
+        stored = bundles.quantise(weights, form)
+        y = core.sparse_ffn(stored, "silu", x, np.arange(5, dtype=np.int32), 1, form)
+        assert np.isnan(y).all()
+
+
+def test_a_width_that_has_no_whole_groups_is_refused(core: NativeCore) -> None:
+    stored, x = np.zeros((2, 256), np.uint8), np.ones((1, 40), np.float32)
+    neurons = np.arange(2, dtype=np.int32)
+    for form in FORMS:
+        with pytest.raises(NativeError, match="invalid argument"):
+            core.sparse_ffn(stored, "silu", x, neurons, 1, form)
+        with pytest.raises(NativeError, match="invalid argument"):
+            core.dense_ffn(stored, "silu", x, np.ones(1, np.float32), 1, form)
+
+
+@given(st.sampled_from(FORMS), st.integers(1, 60))
+def test_both_sides_agree_on_the_size(native_core: Path, form: BundleFormat, groups: int) -> None:
+    size = NativeCore(native_core).bundle_bytes(form, 32 * groups)
+    assert size == bundles.bundle_bytes(32 * groups, form)
+
+
+@given(st.sampled_from(FORMS), seeds, st.floats(1e-3, 1e3))
+def test_quantising_loses_at_most_half_a_step(form: BundleFormat, seed: int, scale: float) -> None:
+    rng = np.random.default_rng(seed)
+    weights = f32(scale * rng.standard_normal((3, 3, 96)))
+    stored = bundles.quantise(weights, form)
+    again = bundles.dequantise(stored, 96, form)
+    largest = np.abs(weights.reshape(3, 3, 3, 32)).max(-1).repeat(32, -1).reshape(weights.shape)
+    # Of int4 the far end may be cut off: a whole step.
+    step = largest / 127 * 0.51 if form == "int8" else largest / 7 * 1.01
+    assert (np.abs(again - weights) <= step).all()
+
+
+@given(st.sampled_from(FORMS), seeds)
+def test_integers_come_back(form: BundleFormat, seed: int) -> None:
+    """Weights that are already integers times a scale of a power of two are kept exactly."""
+    rng = np.random.default_rng(seed)
+    low, high = (-127, 127) if form == "int8" else (-7, 7)
+    weights = rng.integers(low, high, (2, 3, 64), endpoint=True).astype(np.float32)
+    weights[..., ::32] = high
+    np.testing.assert_array_equal(
+        bundles.dequantise(bundles.quantise(weights / 64, form), 64, form), weights / 64
+    )
+
+
+def test_bytes_of_a_bundle_are_the_documented_ones() -> None:
+    weights = np.zeros((1, 3, 32), np.float32)
+    weights[0, 0, :3], weights[0, 0, 16:18] = (7, 1, -2), (3, -7)
+    stored = bundles.quantise(weights, "int4")
+    assert stored.shape == (1, 64)
+    assert stored[0, :4].tolist() == [0xBF, 0x19, 0x86, 0x88]
+    assert stored[0, 48:54].tolist() == [0x00, 0x3C, 0, 0, 0, 0]  # 1.0, 0.0, 0.0 as float16
+    assert not stored[0, 54:].any()
+
+
+def test_what_cannot_be_quantised_is_refused() -> None:
+    for weights in (np.ones((2, 3, 33)), np.ones((2, 2, 32)), np.full((1, 3, 32), np.nan),
+                    np.full((1, 3, 32), 1e9)):  # fmt: skip
+        for form in FORMS:
+            with pytest.raises(LoweringError, match=form):
+                bundles.quantise(f32(weights), form)
+    with pytest.raises(LoweringError, match="expected uint8"):
+        bundles.dequantise(np.zeros((1, 63), np.uint8), 32, "int4")
