@@ -64,9 +64,10 @@ def quantise(weights: FloatArray, form: BundleFormat) -> Bytes:
     size = bundle_bytes(d_model, form)
     groups = weights.astype(np.float32).reshape(count, 3, d_model // GROUP, GROUP)
     scales = _scales(groups, form)
-    stored = (_integers(groups, scales, form) + (128 if form == "int8" else 8)).astype(np.uint8)
+    shifted = _integers(groups, scales, form) + (128 if form == "int8" else 8)
     if form == "int4":
-        stored = stored[..., : GROUP // 2] | (stored[..., GROUP // 2 :] << 4)
+        shifted = shifted[..., : GROUP // 2] + 16 * shifted[..., GROUP // 2 :]
+    stored = shifted.astype(np.uint8)
     parts = stored.reshape(count, -1), scales.astype("<f2").reshape(count, -1).view(np.uint8)
     padding = np.zeros((count, size - sum(part.shape[1] for part in parts)), np.uint8)
     return np.concatenate([*parts, padding], axis=1)
@@ -87,7 +88,7 @@ def dequantise(bundles: Bytes, d_model: int, form: BundleFormat) -> FloatArray:
         )
     count, groups = len(bundles), d_model // GROUP
     row = d_model if form == "int8" else d_model // 2
-    stored = bundles[:, : 3 * row].reshape(count, 3, groups, -1)
+    stored: Bytes = bundles[:, : 3 * row].reshape(count, 3, groups, -1)
     if form == "int4":
         stored = np.concatenate([stored & 15, stored >> 4], axis=-1)
     scale_bytes = np.ascontiguousarray(bundles[:, 3 * row : 3 * row + 6 * groups])
@@ -107,7 +108,8 @@ def quantise_tokens(x: FloatArray) -> FloatArray:
     some = largest > np.float32(1e-30)
     inverse = np.divide(np.float32(127), largest, out=np.zeros_like(largest), where=some)
     scales = np.where(some, largest / np.float32(127), np.float32(0))
-    return (np.rint(groups * inverse) * scales).reshape(x.shape)
+    meant: FloatArray = np.rint(groups * inverse) * scales
+    return meant.reshape(x.shape)
 
 
 def _scales(groups: FloatArray, form: BundleFormat) -> NDArray[np.float16]:

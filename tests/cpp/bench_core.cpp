@@ -77,48 +77,68 @@ std::vector<int32_t> choose(int64_t d_ff, int64_t count, std::mt19937& random) {
   return neurons;
 }
 
-void bench_sparse(const Sizes& sizes, const std::vector<float>& weights, int64_t kept,
-                  int64_t threads) {
+struct Format {
+  glass::BundleFormat format;
+  const char* name;
+  double bytes;  // of a weight with its share of the scale
+};
+
+constexpr Format kFloats{glass::BundleFormat::kFloat32, "fp32", 4.0};
+constexpr Format kInt8{glass::BundleFormat::kInt8, "int8", 1.0625};
+constexpr Format kInt4{glass::BundleFormat::kInt4, "int4", 0.5625};
+
+// Layers of one format, in `weights`.
+glass::FfnBundle bundle_of(const Sizes& sizes, const std::vector<float>& weights,
+                           const Format& format, int64_t layer) {
+  const int64_t bytes = sizes.d_ff * glass::bundle_bytes(format.format, sizes.d_model);
+  const auto* first = reinterpret_cast<const char*>(weights.data());
+  const auto skipped = (64 - reinterpret_cast<uintptr_t>(first) % 64) % 64;
+  return {first + (format.format == glass::BundleFormat::kFloat32 ? 0 : skipped) + layer * bytes,
+          sizes.d_ff, sizes.d_model, format.format};
+}
+
+void bench_sparse(const Sizes& sizes, const std::vector<float>& weights, const Format& format,
+                  int64_t kept, int64_t threads) {
   glass::test::SpinningPool pool(threads);
   std::mt19937 random(1);
   const auto x = random_floats(sizes.d_model);
   std::vector<float> y(x.size());
-  const int64_t bundle = sizes.d_ff * 3 * sizes.d_model;
-  const glass::FfnBundle first{weights.data(), sizes.d_ff, sizes.d_model};
-  std::vector<float> scratch(glass::sparse_ffn_scratch(first, 1, threads));
+  std::vector<float> scratch(
+      glass::sparse_ffn_scratch(bundle_of(sizes, weights, format, 0), 1, threads));
   std::vector<std::vector<int32_t>> neurons;
   for (int64_t l = 0; l < sizes.layers; ++l) neurons.push_back(choose(sizes.d_ff, kept, random));
   const double seconds = fastest(15, [&] {
     for (int64_t l = 0; l < sizes.layers; ++l) {
-      const glass::FfnBundle ffn{weights.data() + l * bundle, sizes.d_ff, sizes.d_model};
-      require(glass::sparse_ffn(ffn, glass::Activation::kSilu, view(x), view(neurons[size_t(l)]),
-                                span(y), span(scratch), pool.get()));
+      require(glass::sparse_ffn(bundle_of(sizes, weights, format, l), glass::Activation::kSilu,
+                                view(x), view(neurons[size_t(l)]), span(y), span(scratch),
+                                pool.get()));
     }
   });
-  const double bytes = 12.0 * double(sizes.layers) * double(kept) * double(sizes.d_model);
-  std::printf("sparse_ffn K=%-5ld threads=%ld %8.3f ms/layer %7.1f GB/s\n", long(kept),
-              long(threads), 1e3 * seconds / double(sizes.layers), bytes / seconds * 1e-9);
+  const double bytes = 3.0 * format.bytes * double(sizes.layers * kept * sizes.d_model);
+  std::printf("sparse_ffn %s K=%-5ld threads=%ld %8.3f ms/layer %7.1f GB/s\n", format.name,
+              long(kept), long(threads), 1e3 * seconds / double(sizes.layers),
+              bytes / seconds * 1e-9);
 }
 
-void bench_dense(const Sizes& sizes, const std::vector<float>& weights, int64_t tokens,
-                 int64_t threads) {
+void bench_dense(const Sizes& sizes, const std::vector<float>& weights, const Format& format,
+                 int64_t tokens, int64_t threads) {
   glass::test::SpinningPool pool(threads);
   const auto x = random_floats(tokens * sizes.d_model);
   const std::vector<float> score_weights(size_t(tokens), 1.0f);
   std::vector<float> y(x.size()), abs_sum(size_t(sizes.d_ff)), sq_sum(size_t(sizes.d_ff));
-  const int64_t bundle = sizes.d_ff * 3 * sizes.d_model;
-  const glass::FfnBundle first{weights.data(), sizes.d_ff, sizes.d_model};
-  std::vector<float> scratch(glass::dense_ffn_scratch(first, tokens, threads));
+  std::vector<float> scratch(
+      glass::dense_ffn_scratch(bundle_of(sizes, weights, format, 0), tokens, threads));
   const double seconds = fastest(5, [&] {
     for (int64_t l = 0; l < sizes.layers; ++l) {
-      const glass::FfnBundle ffn{weights.data() + l * bundle, sizes.d_ff, sizes.d_model};
-      require(glass::dense_ffn(ffn, glass::Activation::kSilu, view(x), view(score_weights), span(y),
-                               span(abs_sum), span(sq_sum), span(scratch), pool.get()));
+      require(glass::dense_ffn(bundle_of(sizes, weights, format, l), glass::Activation::kSilu,
+                               view(x), view(score_weights), span(y), span(abs_sum), span(sq_sum),
+                               span(scratch), pool.get()));
     }
   });
   const double flops = 6.0 * double(sizes.layers * tokens) * double(sizes.d_ff * sizes.d_model);
-  std::printf("dense_ffn  S=%-5ld threads=%ld %8.3f ms/layer %7.1f GFLOP/s\n", long(tokens),
-              long(threads), 1e3 * seconds / double(sizes.layers), flops / seconds * 1e-9);
+  std::printf("dense_ffn  %s S=%-5ld threads=%ld %8.3f ms/layer %7.1f GFLOP/s\n", format.name,
+              long(tokens), long(threads), 1e3 * seconds / double(sizes.layers),
+              flops / seconds * 1e-9);
 }
 
 void bench_attention(int64_t tokens, int64_t position, int64_t threads) {
@@ -163,9 +183,13 @@ int main(int argc, char** argv) {
               long(sizes.d_model), long(sizes.d_ff), long(sizes.layers));
   const auto weights = random_floats(sizes.layers * sizes.d_ff * 3 * sizes.d_model);
   for (const int64_t threads : {1, 2}) {
-    bench_sparse(sizes, weights, sizes.d_ff, threads);
-    bench_sparse(sizes, weights, sizes.d_ff / 2, threads);
-    for (const int64_t tokens : {1, 8, 64, 256}) bench_dense(sizes, weights, tokens, threads);
+    for (const Format& format : {kFloats, kInt8, kInt4}) {
+      bench_sparse(sizes, weights, format, sizes.d_ff, threads);
+      bench_sparse(sizes, weights, format, sizes.d_ff / 2, threads);
+      for (const int64_t tokens : {1, 8, 64, 256}) {
+        bench_dense(sizes, weights, format, tokens, threads);
+      }
+    }
     for (const int64_t position : {100, 1900}) bench_attention(1, position, threads);
     bench_attention(256, 0, threads);
   }

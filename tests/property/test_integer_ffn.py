@@ -92,7 +92,7 @@ def test_dense_ffn_gives_output_and_scores(
     ffn = layer.meant(tokens_quantised=len(layer.x) <= 4)
     hidden = ffn.hidden()
     norms = np.sqrt((hidden**2).sum(-1, keepdims=True)).clip(1e-15)
-    unit: F64 = hidden / norms
+    unit = hidden / norms
     rounding = 1e-5 * (np.sqrt((ffn.hidden_scale() ** 2).sum(-1, keepdims=True)) / norms)
     assert_near(y, hidden @ ffn.down(), ffn.scale())
     assert_near(abs_sum, weights @ np.abs(unit), weights @ (rounding + 0 * unit), 1.0)

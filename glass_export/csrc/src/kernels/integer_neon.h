@@ -76,21 +76,21 @@ inline void gate_up_one(const IntegerLayout& layout, const uint8_t* bundle,
 #if defined(__ARM_FEATURE_MATMUL_INT8)
 constexpr int kTokens = 2;
 
-// [a.b low half, ...]: rows a and b of 8 bytes each, from the first or the second halves.
-inline int8x16_t rows_of(int8x16_t a, int8x16_t b, bool is_second) {
+// Two rows of 8 bytes, as vmmlaq_s32 takes them: the first (0) or second (1) halves of a and b.
+inline int8x16_t rows_of(int8x16_t a, int8x16_t b, int half) {
   const int64x2_t first = vreinterpretq_s64_s8(a), second = vreinterpretq_s64_s8(b);
-  return vreinterpretq_s8_s64(is_second ? vzip2q_s64(first, second) : vzip1q_s64(first, second));
+  return vreinterpretq_s8_s64(half == 0 ? vzip1q_s64(first, second) : vzip2q_s64(first, second));
 }
 
 // Two rows times two tokens: [gate x0, gate x1, up x0, up x1].
 inline int32x4_t multiply_pairs(const GroupBytes& gate, const GroupBytes& up, const GroupBytes& x0,
                                 const GroupBytes& x1) {
   int32x4_t sums = vdupq_n_s32(0);
-  for (const bool is_second : {false, true}) {
-    sums = vmmlaq_s32(sums, rows_of(gate.first, up.first, is_second),
-                      rows_of(x0.first, x1.first, is_second));
-    sums = vmmlaq_s32(sums, rows_of(gate.second, up.second, is_second),
-                      rows_of(x0.second, x1.second, is_second));
+  GLASS_UNROLL
+  for (int half = 0; half < 2; ++half) {
+    sums = vmmlaq_s32(sums, rows_of(gate.first, up.first, half), rows_of(x0.first, x1.first, half));
+    sums = vmmlaq_s32(sums, rows_of(gate.second, up.second, half),
+                      rows_of(x0.second, x1.second, half));
   }
   return sums;
 }
