@@ -96,6 +96,8 @@ void dequantise(const DequantiseTask& task) {
 
 // Four neurons share a pass over y.
 constexpr int kIntegerGroup = 4;
+// Bundles are fetched so many neurons ahead.
+constexpr int kAhead = 6;
 
 struct IntegerGroup {
   const uint8_t* bundle[kIntegerGroup];
@@ -142,7 +144,7 @@ template <bool kInt4, int kCount>
 inline void integer_group(const IntegerFfnTask& task, const IntegerLayout& layout, int64_t first) {
   IntegerGroup group;
   for (int n = 0; n < kCount; ++n) {
-    const int64_t next = first + kIntegerGroup + n;
+    const int64_t next = first + kAhead + n;
     group.bundle[n] = integer_bundle(task, layout, first + n);
     group.next[n] = next < task.count ? integer_bundle(task, layout, next) : nullptr;
   }
