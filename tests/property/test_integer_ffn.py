@@ -148,15 +148,15 @@ def test_both_sides_agree_on_the_size(native_core: Path, form: BundleFormat, gro
 
 
 @given(st.sampled_from(FORMS), seeds, st.floats(1e-3, 1e3))
-def test_quantising_loses_at_most_half_a_step(form: BundleFormat, seed: int, scale: float) -> None:
+def test_quantising_loses_little(form: BundleFormat, seed: int, scale: float) -> None:
     rng = np.random.default_rng(seed)
     weights = f32(scale * rng.standard_normal((3, 3, 96)))
-    stored = bundles.quantise(weights, form)
-    again = bundles.dequantise(stored, 96, form)
+    again = bundles.dequantise(bundles.quantise(weights, form), 96, form)
     largest = np.abs(weights.reshape(3, 3, 3, 32)).max(-1).repeat(32, -1).reshape(weights.shape)
-    # Of int4 the far end may be cut off: a whole step.
-    step = largest / 127 * 0.51 if form == "int8" else largest / 7 * 1.01
-    assert (np.abs(again - weights) <= step).all()
+    # int8: half a step, and what the scale loses below the normal float16; of int4 the end that is
+    # not the largest weight may be cut off, from 8.5 to 7.
+    lost = largest / 127 * 0.57 + 127 * 2.0**-25 if form == "int8" else largest * 1.55 / 8.5
+    assert (np.abs(again - weights) <= lost).all()
 
 
 @given(st.sampled_from(FORMS), seeds)
