@@ -9,7 +9,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
-from ffn_definition import F64, Ffn, assert_near
+from ffn_definition import Ffn, assert_near
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from native_calls import ACTIVATIONS, F32, I32, ISAS, U8, NativeCore, NativeError, f32
