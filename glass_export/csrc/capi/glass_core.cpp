@@ -68,10 +68,10 @@ GLASS_API int32_t glass_core_check_neurons(const int32_t* neurons, int64_t count
 }
 
 // bundles [F,3,D], or [F,bundle_bytes] of integers, x and y [S,D], neurons [K].
-GLASS_API int32_t glass_core_sparse_ffn(const void* bundles, int32_t format, int64_t d_ff, int64_t d_model,
-                                        int32_t activation, const float* x, int64_t tokens,
-                                        const int32_t* neurons, int64_t count, float* y,
-                                        int64_t threads) {
+GLASS_API int32_t glass_core_sparse_ffn(const void* bundles, int32_t format, int64_t d_ff,
+                                        int64_t d_model, int32_t activation, const float* x,
+                                        int64_t tokens, const int32_t* neurons, int64_t count,
+                                        float* y, int64_t threads) {
   if (!are_sizes(d_ff, d_model, tokens, threads)) return kInvalid;
   const glass::FfnBundle ffn{bundles, d_ff, d_model, static_cast<glass::BundleFormat>(format)};
   auto scratch = scratch_of<float>(glass::sparse_ffn_scratch(ffn, tokens, threads));
@@ -81,11 +81,12 @@ GLASS_API int32_t glass_core_sparse_ffn(const void* bundles, int32_t format, int
                                 span(y, tokens * d_model), span(scratch), parallel.get()));
 }
 
-// bundles [F,3,D], or [F,bundle_bytes] of integers, x and y [S,D], score_weights [S], abs_sum and sq_sum [F].
-GLASS_API int32_t glass_core_dense_ffn(const void* bundles, int32_t format, int64_t d_ff, int64_t d_model,
-                                       int32_t activation, const float* x, int64_t tokens,
-                                       const float* score_weights, float* y, float* abs_sum,
-                                       float* sq_sum, int64_t threads) {
+// bundles [F,3,D], or [F,bundle_bytes] of integers, x and y [S,D], score_weights [S], abs_sum and
+// sq_sum [F].
+GLASS_API int32_t glass_core_dense_ffn(const void* bundles, int32_t format, int64_t d_ff,
+                                       int64_t d_model, int32_t activation, const float* x,
+                                       int64_t tokens, const float* score_weights, float* y,
+                                       float* abs_sum, float* sq_sum, int64_t threads) {
   if (!are_sizes(d_ff, d_model, tokens, threads)) return kInvalid;
   const glass::FfnBundle ffn{bundles, d_ff, d_model, static_cast<glass::BundleFormat>(format)};
   auto scratch = scratch_of<float>(glass::dense_ffn_scratch(ffn, tokens, threads));
