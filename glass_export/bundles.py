@@ -1,21 +1,27 @@
-"""Integer neuron bundles: how FFN weights become int8 or int4 bytes, and back. NumPy reference.
+"""FFN bundles and rows of int8 or int4 weights: their bytes, and back. NumPy reference.
 
-Legend: F FFN width, D model width, G = D / 32 groups of a row.
+Legend: F FFN width, D model width or depth of a linear layer, N its rows, G = D / 32 groups of a
+row.
 
 A row of D weights is cut into groups of 32. Each has a float16 scale s and integers q with
 w = s q: -127..127 for int8, -8..7 for int4. What is stored is q + 128 or q + 8, an unsigned number.
-One neuron's bundle is one run of bytes, padded with zeros to whole cache lines of 64:
+A row's int8 integers lie in order. A group's int4 integers take 16 bytes: byte i holds weight i in
+its low nibble, weight i + 16 in its high one.
+
+A row of a linear layer or an embedding is one run of bytes without padding:
+
+    integers | scales
+
+One neuron's bundle is one too, padded with zeros to whole cache lines of 64:
 
     gate integers | up integers | down integers | gate scales | up scales | down scales | padding
-
-A row's int8 integers lie in order. A group's int4 integers take 16 bytes: byte i holds weight i in
-its low nibble and weight i + 16 in its high one.
 
 Source: docs/adr/0012-integer-bundles.md; the native core is glass_export/csrc/src/kernels.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 import numpy as np
@@ -29,10 +35,27 @@ FloatArray = NDArray[np.float32]
 
 GROUP = 32
 LINE = 64
+# Weights that are quantised at a time.
+_BLOCK = 1 << 17
 _LARGEST = {"int8": 127, "int4": 7}
 _SMALLEST = {"int8": -127, "int4": -8}
+_OFFSET = {"int8": np.float32(128), "int4": np.float32(8)}
 # What the largest weight of an int4 group may become. A negative one makes -8 of a positive weight.
 _INT4_DIVISORS = (-8.0, 7.0, -7.5, 7.5, -8.5, 8.0)
+
+
+def row_bytes(depth: int, form: BundleFormat) -> int:
+    """Bytes of one row of D weights.
+
+    Raises:
+        LoweringError: D is not a positive multiple of 32.
+    """
+    if depth <= 0 or depth % GROUP:
+        raise LoweringError(
+            f"{form} weights: expected a width that is a multiple of {GROUP}, got {depth}; "
+            "use float32 weights"
+        )
+    return _integer_bytes(depth, form) + 2 * (depth // GROUP)
 
 
 def bundle_bytes(d_model: int, form: BundleFormat) -> int:
@@ -41,13 +64,7 @@ def bundle_bytes(d_model: int, form: BundleFormat) -> int:
     Raises:
         LoweringError: D is not a positive multiple of 32.
     """
-    if d_model <= 0 or d_model % GROUP:
-        raise LoweringError(
-            f"{form} weights: expected a model width that is a multiple of {GROUP}, got {d_model}; "
-            "use float32 weights"
-        )
-    row = d_model if form == "int8" else d_model // 2
-    return -(-3 * (row + 2 * (d_model // GROUP)) // LINE) * LINE
+    return -(-3 * row_bytes(d_model, form) // LINE) * LINE
 
 
 def quantise(weights: FloatArray, form: BundleFormat) -> Bytes:
@@ -61,16 +78,29 @@ def quantise(weights: FloatArray, form: BundleFormat) -> Bytes:
     if weights.ndim != 3 or weights.shape[1] != 3:
         raise LoweringError(f"{form} weights: expected bundles [F,3,D], got {weights.shape}")
     count, _, d_model = weights.shape
-    size = bundle_bytes(d_model, form)
-    groups = weights.astype(np.float32).reshape(count, 3, d_model // GROUP, GROUP)
-    scales = _scales(groups, form)
-    shifted = _integers(groups, scales, form) + (128 if form == "int8" else 8)
-    if form == "int4":
-        shifted = shifted[..., : GROUP // 2] + 16 * shifted[..., GROUP // 2 :]
-    stored = shifted.astype(np.uint8)
-    parts = stored.reshape(count, -1), scales.astype("<f2").reshape(count, -1).view(np.uint8)
-    padding = np.zeros((count, size - sum(part.shape[1] for part in parts)), np.uint8)
-    return np.concatenate([*parts, padding], axis=1)
+    bundles = np.zeros((count, bundle_bytes(d_model, form)), np.uint8)
+    end = 3 * _integer_bytes(d_model, form)
+    for part in _blocks(count, 3 * d_model):
+        integers, scales = _pack(weights[part].reshape(-1, d_model), form)
+        bundles[part, :end] = integers.reshape(-1, end)
+        bundles[part, end : end + 6 * (d_model // GROUP)] = scales.reshape(len(bundles[part]), -1)
+    return bundles
+
+
+def quantise_rows(weights: FloatArray, form: BundleFormat) -> Bytes:
+    """Bytes of the rows of a linear layer or an embedding, quantised as in ``quantise``.
+
+    Shape: [N,D] -> [N,row_bytes].
+
+    Raises:
+        LoweringError: a wrong shape, a weight that is not finite or too large for a float16 scale.
+    """
+    if weights.ndim != 2:
+        raise LoweringError(f"{form} weights: expected rows [N,D], got {weights.shape}")
+    rows = np.empty((len(weights), row_bytes(weights.shape[1], form)), np.uint8)
+    for part in _blocks(*weights.shape):
+        rows[part] = np.concatenate(_pack(weights[part], form), axis=1)
+    return rows
 
 
 def dequantise(bundles: Bytes, d_model: int, form: BundleFormat) -> FloatArray:
@@ -81,20 +111,30 @@ def dequantise(bundles: Bytes, d_model: int, form: BundleFormat) -> FloatArray:
     Raises:
         LoweringError: the bundles are of another size.
     """
-    size = bundle_bytes(d_model, form)
-    if bundles.dtype != np.uint8 or bundles.ndim != 2 or bundles.shape[1] != size:
-        raise LoweringError(
-            f"{form} bundles: expected uint8 [F,{size}], got {bundles.dtype} {bundles.shape}"
-        )
-    count, groups = len(bundles), d_model // GROUP
-    row = d_model if form == "int8" else d_model // 2
-    stored: Bytes = bundles[:, : 3 * row].reshape(count, 3, groups, -1)
-    if form == "int4":
-        stored = np.concatenate([stored & 15, stored >> 4], axis=-1)
-    scale_bytes = np.ascontiguousarray(bundles[:, 3 * row : 3 * row + 6 * groups])
-    scales = scale_bytes.view("<f2").astype(np.float32).reshape(count, 3, groups, 1)
-    integers = stored.astype(np.float32) - np.float32(128 if form == "int8" else 8)
-    return (scales * integers).reshape(count, 3, d_model)
+    _check(bundles, "bundles [F,", bundle_bytes(d_model, form), form)
+    end, groups = 3 * _integer_bytes(d_model, form), d_model // GROUP
+    weights = np.empty((len(bundles), 3, d_model), np.float32)
+    for part in _blocks(len(bundles), 3 * d_model):
+        integers = bundles[part, :end].reshape(-1, end // 3)
+        scales = bundles[part, end : end + 6 * groups].reshape(-1, 2 * groups)
+        weights[part] = _unpack(integers, scales, form).reshape(-1, 3, d_model)
+    return weights
+
+
+def dequantise_rows(rows: Bytes, depth: int, form: BundleFormat) -> FloatArray:
+    """The weights that the bytes stand for.
+
+    Shape: [N,row_bytes] -> [N,D].
+
+    Raises:
+        LoweringError: the rows are of another size.
+    """
+    _check(rows, "rows [N,", row_bytes(depth, form), form)
+    end = _integer_bytes(depth, form)
+    weights = np.empty((len(rows), depth), np.float32)
+    for part in _blocks(len(rows), depth):
+        weights[part] = _unpack(rows[part, :end], rows[part, end:], form)
+    return weights
 
 
 def quantise_tokens(x: FloatArray) -> FloatArray:
@@ -112,8 +152,48 @@ def quantise_tokens(x: FloatArray) -> FloatArray:
     return meant.reshape(x.shape)
 
 
+def _integer_bytes(depth: int, form: BundleFormat) -> int:
+    """Bytes of a row's integers."""
+    return depth if form == "int8" else depth // 2
+
+
+def _blocks(count: int, width: int) -> Iterator[slice]:
+    """Slices of rows that together are all, each few enough for a processor's cache."""
+    step = max(1, _BLOCK // width)
+    return (slice(first, first + step) for first in range(0, count, step))
+
+
+def _check(stored: Bytes, what: str, size: int, form: BundleFormat) -> None:
+    if stored.dtype != np.uint8 or stored.ndim != 2 or stored.shape[1] != size:
+        raise LoweringError(
+            f"{form} weights: expected uint8 {what}{size}], got {stored.dtype} {stored.shape}"
+        )
+
+
+def _pack(weights: FloatArray, form: BundleFormat) -> tuple[Bytes, Bytes]:
+    """Rows [N,D] to their integers [N,D] or [N,D/2] and the bytes of their scales [N,2G]."""
+    count, depth = weights.shape
+    groups = weights.astype(np.float32).reshape(count, depth // GROUP, GROUP)
+    scales = _scales(groups, form)
+    shifted: Bytes = (_integers(groups, scales, form) + _OFFSET[form]).astype(np.uint8)
+    if form == "int4":
+        shifted = shifted[..., : GROUP // 2] + np.uint8(16) * shifted[..., GROUP // 2 :]
+    return shifted.reshape(count, -1), scales.astype("<f2").reshape(count, -1).view(np.uint8)
+
+
+def _unpack(integers: Bytes, scales: Bytes, form: BundleFormat) -> FloatArray:
+    """The inverse of ``_pack``: rows [N,D]."""
+    count = len(integers)
+    factors = np.ascontiguousarray(scales).view("<f2").astype(np.float32)
+    stored = integers.reshape(count, factors.shape[1], -1)
+    if form == "int4":
+        stored = np.concatenate([stored & 15, stored >> 4], axis=-1)
+    weights = (stored.astype(np.float32) - _OFFSET[form]) * factors[..., None]
+    return weights.reshape(count, -1)
+
+
 def _scales(groups: FloatArray, form: BundleFormat) -> NDArray[np.float16]:
-    """Scales [F,3,G,1] of groups [F,3,G,32]."""
+    """Scales [N,G,1] of groups [N,G,32]."""
     first = np.abs(groups).argmax(-1)[..., None]
     extreme = np.take_along_axis(groups, first, -1)
     limit = float(np.finfo(np.float16).max) * _LARGEST[form]
@@ -128,17 +208,19 @@ def _scales(groups: FloatArray, form: BundleFormat) -> NDArray[np.float16]:
     for divisor in _INT4_DIVISORS:
         # + 0 so that no scale is -0.0.
         scales = (extreme / np.float32(divisor)).astype(np.float16) + np.float16(0)
-        rounded = _integers(groups, scales, form) * scales.astype(np.float32)
-        error = np.square(groups - rounded).sum(-1, keepdims=True)
+        lost = _integers(groups, scales, form)
+        lost *= scales.astype(np.float32)
+        lost -= groups
+        error = np.einsum("ngi,ngi->ng", lost, lost)[..., None]
         best = np.where(error < least, scales, best)
         least = np.minimum(error, least)
     return best
 
 
-def _integers(
-    groups: FloatArray, scales: NDArray[np.float16], form: BundleFormat
-) -> NDArray[np.int32]:
-    """The nearest integers [F,3,G,32]; 0 where the scale is."""
+def _integers(groups: FloatArray, scales: NDArray[np.float16], form: BundleFormat) -> FloatArray:
+    """The nearest integers [N,G,32], as floats; 0 where the scale is."""
     exact = scales.astype(np.float32)
-    quotients = np.divide(groups, exact, out=np.zeros_like(groups), where=exact != 0)
-    return np.clip(np.rint(quotients), _SMALLEST[form], _LARGEST[form]).astype(np.int32)
+    exact[exact == 0] = np.inf
+    integers: FloatArray = groups / exact
+    np.rint(integers, out=integers)
+    return np.clip(integers, _SMALLEST[form], _LARGEST[form], out=integers)

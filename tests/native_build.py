@@ -37,6 +37,31 @@ def core(sanitize: str) -> Path:
     return _build(f"sanitize {sanitize}", f"-DGLASS_SANITIZE={sanitize}")
 
 
+_CROSS_COMPILER, _EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
+EMULATED = (_EMULATOR, "-cpu", "max")
+"""Prefix of a command that runs a program of :func:`arm`."""
+
+
+NO_EMULATOR = "needs an emulator of Arm: apt install qemu-user g++-aarch64-linux-gnu"
+
+
+def can_emulate_arm() -> bool:
+    """Whether :func:`arm` works here: Debian's qemu-user and g++-aarch64-linux-gnu."""
+    return all(map(shutil.which, (_CROSS_COMPILER, _EMULATOR)))
+
+
+def arm() -> Path:
+    """Build folder of the core and its tests for 64-bit Arm, which ctest runs in an emulator."""
+    return _build(
+        "aarch64",
+        "-DCMAKE_SYSTEM_NAME=Linux",
+        "-DCMAKE_SYSTEM_PROCESSOR=aarch64",
+        f"-DCMAKE_CXX_COMPILER={_CROSS_COMPILER}",
+        f"-DCMAKE_CROSSCOMPILING_EMULATOR={';'.join(EMULATED)}",
+        "-DCMAKE_EXE_LINKER_FLAGS=-static",
+    )
+
+
 def ctest(folder: Path) -> None:
     """Run the C++ tests of a build. Fails with their output."""
     command = [

@@ -95,6 +95,7 @@ class NativeCore:
         self._library.glass_core_isa_name.restype = ctypes.c_char_p
         self._library.glass_core_status_message.restype = ctypes.c_char_p
         self._library.glass_core_bundle_bytes.restype = ctypes.c_int64
+        self._library.glass_core_row_bytes.restype = ctypes.c_int64
 
     def call(self, name: str, *arguments: Any) -> None:
         """Call glass_core_<name>; plain integers are int64, arrays pointers, None is null."""
@@ -127,6 +128,26 @@ class NativeCore:
         number = ctypes.c_int32(FORMATS.index(form))
         size: int = self._library.glass_core_bundle_bytes(number, ctypes.c_int64(d_model))
         return size
+
+    def row_bytes(self, form: str, depth: int) -> int:
+        """Bytes of one row of a linear layer."""
+        number = ctypes.c_int32(FORMATS.index(form))
+        size: int = self._library.glass_core_row_bytes(number, ctypes.c_int64(depth))
+        return size
+
+    def linear(self, rows: U8, form: str, x: F32, bias: F32 | None = None, threads: int = 1) -> F32:
+        """Shape: rows [N,row_bytes], x [S,D], bias [N] -> [S,N]."""
+        y = np.full((len(x), len(rows)), np.nan, np.float32)
+        number = ctypes.c_int32(FORMATS.index(form))
+        self.call("linear", rows, number, len(rows), x.shape[1], bias, x, len(x), y, threads)
+        return y
+
+    def embedding(self, rows: U8, form: str, depth: int, ids: NDArray[np.int64]) -> F32:
+        """Shape: rows [V,row_bytes], ids [S] -> [S,D]."""
+        y = np.full((len(ids), depth), np.nan, np.float32)
+        number = ctypes.c_int32(FORMATS.index(form))
+        self.call("embedding", rows, number, len(rows), depth, ids, ids.size, y)
+        return y
 
     def sparse_ffn(
         self,

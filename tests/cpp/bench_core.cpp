@@ -1,17 +1,21 @@
 // Speed of the core on layers of one shape, many of them so that caches do not help.
 //
-//   bench_core [D F layers]
+//   bench_core [D F layers [only]]
 //
-// A line per measurement: memory bandwidth where weights are read once (sparse_ffn), arithmetic
-// where they are reused (dense_ffn), time per call elsewhere.
+// A line per measurement: memory bandwidth where weights are read once (sparse_ffn, linear for one
+// token), arithmetic where they are reused (dense_ffn, linear), time per call elsewhere. `only` is
+// the name of a function: sparse_ffn, dense_ffn, linear, attention or select_neurons.
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <random>
 #include <vector>
 
 #include "glass/attention.h"
 #include "glass/ffn.h"
+#include "glass/linear.h"
 #include "glass/scoring.h"
 #include "spinning_pool.h"
 
@@ -25,6 +29,8 @@ struct Sizes {
   int64_t d_ff = 1536;
   int64_t layers = 30;
 };
+
+constexpr int64_t kHeadRows = 151936;  // of a head, as Qwen2 has it
 
 template <class T>
 Span<T> span(std::vector<T>& values) {
@@ -141,6 +147,29 @@ void bench_dense(const Sizes& sizes, const std::vector<float>& weights, const Fo
               flops / seconds * 1e-9);
 }
 
+// `count` matrices [rows,D] of one format, so that caches help no more than in a model.
+void bench_linear(const Sizes& sizes, const std::vector<float>& weights, const Format& format,
+                  int64_t rows, int64_t count, int64_t tokens, int64_t threads) {
+  glass::test::SpinningPool pool(threads);
+  const int64_t bytes = rows * glass::row_bytes(format.format, sizes.d_model);
+  const auto* first = reinterpret_cast<const char*>(weights.data());
+  const auto x = random_floats(tokens * sizes.d_model);
+  std::vector<float> y(size_t(tokens * rows));
+  const auto matrix = [&](int64_t i) {
+    return glass::LinearWeights{first + i * bytes, rows, sizes.d_model, format.format};
+  };
+  std::vector<float> scratch(glass::linear_scratch(matrix(0), tokens, threads));
+  const double seconds = fastest(tokens == 1 ? 15 : 4, [&] {
+    for (int64_t i = 0; i < count; ++i) {
+      require(glass::linear(matrix(i), {}, view(x), span(y), span(scratch), pool.get()));
+    }
+  });
+  const double products = double(count * rows) * double(tokens * sizes.d_model);
+  std::printf("linear %s N=%-6ld S=%-4ld threads=%ld %8.1f us %6.1f GB/s %7.1f GMAC/s\n",
+              format.name, long(rows), long(tokens), long(threads), 1e6 * seconds / double(count),
+              double(count * bytes) / seconds * 1e-9, products / seconds * 1e-9);
+}
+
 void bench_attention(int64_t tokens, int64_t position, int64_t threads) {
   glass::test::SpinningPool pool(threads);
   const glass::AttentionShape shape{tokens, 9, 3, 64, 2048, 64};
@@ -174,25 +203,41 @@ void bench_selection() {
   std::printf("select_neurons 24 x 4864, Borda %8.3f ms\n", 1e3 * seconds);
 }
 
+void bench_layers(const Sizes& sizes, const std::vector<float>& weights, const char* only,
+                  int64_t threads) {
+  const auto wanted = [&](const char* name) {
+    return only == nullptr || std::strcmp(only, name) == 0;
+  };
+  for (const Format& format : {kFloats, kInt8, kInt4}) {
+    if (wanted("sparse_ffn")) {
+      bench_sparse(sizes, weights, format, sizes.d_ff, threads);
+      bench_sparse(sizes, weights, format, sizes.d_ff / 2, threads);
+    }
+    for (const int64_t tokens : {1, 8, 64, 256}) {
+      if (wanted("dense_ffn")) bench_dense(sizes, weights, format, tokens, threads);
+      if (!wanted("linear") || format.format == glass::BundleFormat::kFloat32) continue;
+      for (const int64_t rows : {896, 1152}) {
+        bench_linear(sizes, weights, format, rows, sizes.layers, tokens, threads);
+      }
+      bench_linear(sizes, weights, format, kHeadRows, 1, tokens, threads);
+    }
+  }
+  if (!wanted("attention")) return;
+  for (const int64_t position : {100, 1900}) bench_attention(1, position, threads);
+  bench_attention(256, 0, threads);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   Sizes sizes;
-  if (argc == 4) sizes = {std::atoll(argv[1]), std::atoll(argv[2]), std::atoll(argv[3])};
+  if (argc >= 4) sizes = {std::atoll(argv[1]), std::atoll(argv[2]), std::atoll(argv[3])};
+  const char* only = argc == 5 ? argv[4] : nullptr;
   std::printf("%s, D=%ld F=%ld layers=%ld\n", glass::isa_name(glass::active_isa()),
               long(sizes.d_model), long(sizes.d_ff), long(sizes.layers));
-  const auto weights = random_floats(sizes.layers * sizes.d_ff * 3 * sizes.d_model);
-  for (const int64_t threads : {1, 2}) {
-    for (const Format& format : {kFloats, kInt8, kInt4}) {
-      bench_sparse(sizes, weights, format, sizes.d_ff, threads);
-      bench_sparse(sizes, weights, format, sizes.d_ff / 2, threads);
-      for (const int64_t tokens : {1, 8, 64, 256}) {
-        bench_dense(sizes, weights, format, tokens, threads);
-      }
-    }
-    for (const int64_t position : {100, 1900}) bench_attention(1, position, threads);
-    bench_attention(256, 0, threads);
-  }
-  bench_selection();
+  const auto weights =
+      random_floats(std::max(sizes.layers * sizes.d_ff * 3, kHeadRows / 2) * sizes.d_model);
+  for (const int64_t threads : {1, 2}) bench_layers(sizes, weights, only, threads);
+  if (only == nullptr || std::strcmp(only, "select_neurons") == 0) bench_selection();
   return 0;
 }

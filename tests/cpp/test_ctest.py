@@ -16,3 +16,9 @@ def test_cpp_tests_pass(native_tests: Path) -> None:
 @pytest.mark.parametrize("sanitize", ["address,undefined", "thread"])
 def test_cpp_tests_of_the_core_pass_under_sanitizers(sanitize: str) -> None:
     native_build.ctest(native_build.core(sanitize))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not native_build.can_emulate_arm(), reason=native_build.NO_EMULATOR)
+def test_cpp_tests_of_the_core_pass_on_an_emulated_arm_processor() -> None:
+    native_build.ctest(native_build.arm())

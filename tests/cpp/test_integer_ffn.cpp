@@ -3,17 +3,15 @@
 // Bundles are random bytes with sensible scales: every byte is a valid weight.
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "arrays.h"
 #include "check.h"
 #include "glass/ffn.h"
+#include "integer_rows.h"
 #include "thread_parallel.h"
 
 namespace glass::test {
 namespace {
-
-constexpr BundleFormat kFormats[] = {BundleFormat::kInt8, BundleFormat::kInt4};
 
 struct Layer {
   BundleFormat format;
@@ -39,40 +37,14 @@ struct Layer {
   }
 
  private:
-  // Scales are float16 powers of two, of either sign: sign and exponent.
   void fill(int64_t neuron, int64_t which, Random& random) {
-    const bool is_int4 = format == BundleFormat::kInt4;
-    const int64_t size = is_int4 ? d_model / 2 : d_model, groups = d_model / kGroupSize;
+    const int64_t groups = d_model / kGroupSize;
+    const int64_t size = format == BundleFormat::kInt4 ? d_model / 2 : d_model;
     uint8_t* bundle = bytes.data() + neuron * bundle_bytes(format, d_model);
-    for (int64_t g = 0; g < groups; ++g) {
-      const uint32_t exponent = (is_int4 ? 10u : 6u) + random.next() % 2, sign = random.next() % 2;
-      const auto half = static_cast<uint16_t>(exponent << 10 | sign << 15);
-      std::memcpy(bundle + 3 * size + 2 * (which * groups + g), &half, sizeof(half));
-      const double scale = std::ldexp(sign != 0 ? -1.0 : 1.0, static_cast<int>(exponent) - 15);
-      const uint8_t* values = bundle + which * size + g * (is_int4 ? 16 : 32);
-      for (int i = 0; i < 32; ++i) {
-        const int nibble = i < 16 ? values[i % 16] & 15 : values[i % 16] >> 4;
-        const int value = is_int4 ? nibble - 8 : values[i] - 128;
-        row(neuron, which)[g * 32 + i] = scale * value;
-      }
-    }
+    fill_row(format, d_model, bundle + which * size, bundle + 3 * size + 2 * which * groups, random,
+             row(neuron, which));
   }
 };
-
-// What the kernels take x for.
-std::vector<double> quantised(const Floats& x) {
-  std::vector<double> out;
-  for (size_t first = 0; first < x.size(); first += 32) {
-    float largest = 0.0f;
-    for (size_t i = 0; i < 32; ++i) largest = std::max(largest, std::fabs(x[first + i]));
-    const float inverse = largest > 0.0f ? 127.0f / largest : 0.0f;
-    for (size_t i = 0; i < 32; ++i) {
-      const float product = x[first + i] * inverse;
-      out.push_back(double(std::nearbyint(product)) * double(largest / 127.0f));
-    }
-  }
-  return out;
-}
 
 struct Expected {
   std::vector<double> y, abs_sum, sq_sum;
@@ -134,8 +106,7 @@ void check_dense(Layer& layer, int64_t tokens, int64_t threads, Random& random) 
   ThreadParallel parallel(threads);
   CHECK(dense_ffn(layer.bundle(), Activation::kSilu, view(x), view(ones), span(y), span(abs_sum),
                   span(sq_sum), scratch.get(), parallel.get()) == Status::kOk);
-  const std::vector<double> exact(x.begin(), x.end());
-  const Expected expected = expected_of(layer, tokens <= 4 ? quantised(x) : exact, 1);
+  const Expected expected = expected_of(layer, quantised(x), 1);
   for (size_t i = 0; i < y.size(); ++i) CHECK_NEAR(y[i], expected.y[i], 2e-5 * expected.scale);
   for (size_t j = 0; j < abs_sum.size(); ++j) {
     CHECK_NEAR(abs_sum[j], expected.abs_sum[j], 1e-4 * double(tokens));

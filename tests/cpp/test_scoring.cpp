@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 #include <numeric>
+#include <thread>
 
 #include "arrays.h"
 #include "check.h"
@@ -123,6 +124,40 @@ void test_select_neurons() {
         Status::kInvalidArgument);
 }
 
+void run_on_threads(void*, int64_t count, Parallel::Task task, void* arg) {
+  std::vector<std::thread> threads;
+  for (int64_t i = 0; i < count; ++i) threads.emplace_back(task, arg, i);
+  for (std::thread& thread : threads) thread.join();
+}
+
+// Known ranks of the prior and more threads change nothing.
+void test_select_neurons_in_parallel() {
+  const int64_t layers = 5, d_ff = 3000, kept = 700;
+  Random random(1);
+  const Floats prior = random.values(layers * d_ff);
+  Floats positive = random.values(layers * d_ff);
+  for (float& sum : positive) sum = sum * sum;
+  const TokenSums token_sums{view(positive), view(positive), 2.0};
+  Indices ranked(layers * d_ff), wanted(layers * kept), got(layers * kept, -1);
+  const Parallel threads{nullptr, 3, run_on_threads};
+  Words scratch(select_neurons_scratch(d_ff, 3));
+  CHECK(prior_ranks(view(prior), layers, d_ff, span(ranked), span(scratch)) == Status::kOk);
+  CHECK(select_neurons(token_sums, view(prior), {}, layers, d_ff, span(wanted), span(scratch)) ==
+        Status::kOk);
+  const Prior known{view(prior), view(ranked)};
+  CHECK(select_neurons(token_sums, known, {}, layers, d_ff, span(got), span(scratch), threads) ==
+        Status::kOk);
+  CHECK(got == wanted);
+  const Prior short_ranks{view(prior), {ranked.data(), ranked.size() - 1}};
+  CHECK(select_neurons(token_sums, short_ranks, {}, layers, d_ff, span(got), span(scratch)) ==
+        Status::kInvalidArgument);
+  CHECK(select_neurons(token_sums, known, {}, layers, d_ff, span(got),
+                       {scratch.data(), scratch.size() - 1}, threads) == Status::kScratchTooSmall);
+  positive[4 * d_ff + 7] = kNan;
+  CHECK(select_neurons(token_sums, known, {}, layers, d_ff, span(got), span(scratch), threads) ==
+        Status::kNotFinite);
+}
+
 void test_bad_input() {
   for (const float bad : {kNan, -kNan, HUGE_VALF, -HUGE_VALF}) {
     const Floats scores = {1.0f, bad, 2.0f};
@@ -152,6 +187,7 @@ int main() {
   test_local_scores();
   test_fusions();
   test_select_neurons();
+  test_select_neurons_in_parallel();
   test_bad_input();
   return check_result();
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
@@ -12,7 +11,7 @@ import pytest
 from ffn_definition import Ffn, assert_near
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from native_calls import ACTIVATIONS, F32, I32, ISAS, U8, NativeCore, NativeError, f32
+from native_calls import ACTIVATIONS, F32, I32, U8, NativeCore, NativeError, f32
 
 from glass_export import bundles
 from glass_export.bundles import BundleFormat
@@ -24,17 +23,6 @@ threads = st.integers(1, 5)
 each_isa = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
 
-@pytest.fixture(params=ISAS)
-def core(request: pytest.FixtureRequest, native_core: Path) -> Iterator[NativeCore]:
-    library = NativeCore(native_core)
-    if request.param not in library.available_isas():
-        pytest.skip(f"{request.param}: not in this build, or not on this processor")
-    before = library.active_isa()
-    library.set_isa(request.param)
-    yield library
-    library.set_isa(before)
-
-
 @dataclass(frozen=True)
 class Layer:
     """Quantised weights, an input, and what the kernels should take both for."""
@@ -44,10 +32,9 @@ class Layer:
     x: F32
     activation: str
 
-    def meant(self, tokens_quantised: bool) -> Ffn:
+    def meant(self) -> Ffn:
         weights = bundles.dequantise(self.stored, self.x.shape[1], self.form)
-        x = bundles.quantise_tokens(self.x) if tokens_quantised else self.x
-        return Ffn(weights, x, self.activation)
+        return Ffn(weights, bundles.quantise_tokens(self.x), self.activation)
 
 
 @st.composite
@@ -72,7 +59,7 @@ def test_sparse_ffn_is_that_of_the_dequantised_weights(
     chosen = data.draw(st.sets(st.sampled_from(everyone), min_size=1) | st.just(set(everyone)))
     neurons: I32 = np.array(sorted(chosen), np.int32)
     y = core.sparse_ffn(layer.stored, layer.activation, layer.x, neurons, threads, layer.form)
-    ffn = layer.meant(tokens_quantised=True)
+    ffn = layer.meant()
     assert_near(y, ffn.hidden()[:, neurons] @ ffn.down()[neurons], ffn.scale())
     garbage = np.full_like(layer.stored, 0xFF)
     garbage[neurons] = layer.stored[neurons]
@@ -89,7 +76,7 @@ def test_dense_ffn_gives_output_and_scores(
     y, abs_sum, sq_sum = core.dense_ffn(
         layer.stored, layer.activation, layer.x, weights, threads, layer.form
     )
-    ffn = layer.meant(tokens_quantised=len(layer.x) <= 4)
+    ffn = layer.meant()
     hidden = ffn.hidden()
     norms = np.sqrt((hidden**2).sum(-1, keepdims=True)).clip(1e-15)
     unit = hidden / norms
@@ -116,7 +103,7 @@ def test_every_stored_byte_counts_as_defined(
     x = f32(rng.choice([-1.0, 1.0], (2, d_model)))
     layer = Layer(stored, form, x, "relu")
     y = core.sparse_ffn(stored, "relu", x, np.arange(9, dtype=np.int32), 2, form)
-    ffn = layer.meant(tokens_quantised=True)
+    ffn = layer.meant()
     assert_near(y, ffn.hidden() @ ffn.down(), ffn.scale())
 
 
@@ -187,5 +174,5 @@ def test_what_cannot_be_quantised_is_refused() -> None:
         for form in FORMS:
             with pytest.raises(LoweringError, match=form):
                 bundles.quantise(f32(weights), form)
-    with pytest.raises(LoweringError, match="expected uint8"):
+    with pytest.raises(LoweringError, match="expected uint8 bundles"):
         bundles.dequantise(np.zeros((1, 63), np.uint8), 32, "int4")

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import pytest
 from ffn_definition import DEFINITIONS, F64, Ffn, assert_near
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -15,7 +12,6 @@ from native_calls import (
     ACTIVATIONS,
     F32,
     I32,
-    ISAS,
     Attention,
     NativeCore,
     f32,
@@ -25,18 +21,6 @@ seeds = st.integers(0, 2**32 - 1)
 threads = st.integers(1, 5)
 # A core that is set once per test serves all of its examples.
 each_isa = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
-
-
-@pytest.fixture(params=ISAS)
-def core(request: pytest.FixtureRequest, native_core: Path) -> Iterator[NativeCore]:
-    library = NativeCore(native_core)
-    if request.param not in library.available_isas():
-        pytest.skip(f"{request.param}: not in this build, or not on this processor")
-    before = library.active_isa()
-    library.set_isa(request.param)
-    assert library.active_isa() == request.param
-    yield library
-    library.set_isa(before)
 
 
 @st.composite

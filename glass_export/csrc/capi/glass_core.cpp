@@ -8,6 +8,7 @@
 #include "glass/attention.h"
 #include "glass/base.h"
 #include "glass/ffn.h"
+#include "glass/linear.h"
 #include "glass/norm.h"
 #include "glass/scoring.h"
 #include "thread_parallel.h"
@@ -99,6 +100,29 @@ GLASS_API int32_t glass_core_dense_ffn(const void* bundles, int32_t format, int6
 
 GLASS_API int64_t glass_core_bundle_bytes(int32_t format, int64_t d_model) {
   return glass::bundle_bytes(static_cast<glass::BundleFormat>(format), d_model);
+}
+
+GLASS_API int64_t glass_core_row_bytes(int32_t format, int64_t depth) {
+  return glass::row_bytes(static_cast<glass::BundleFormat>(format), depth);
+}
+
+// weights [rows,row_bytes], bias [rows] or null, x [S,depth], y [S,rows].
+GLASS_API int32_t glass_core_linear(const void* weights, int32_t format, int64_t rows,
+                                    int64_t depth, const float* bias, const float* x,
+                                    int64_t tokens, float* y, int64_t threads) {
+  if (!are_sizes(rows, depth, tokens, threads)) return kInvalid;
+  const glass::LinearWeights linear{weights, rows, depth, static_cast<glass::BundleFormat>(format)};
+  auto scratch = scratch_of<float>(glass::linear_scratch(linear, tokens, threads));
+  glass::ThreadParallel parallel(threads);
+  return code(glass::linear(linear, span(bias, bias == nullptr ? 0 : rows), span(x, tokens * depth),
+                            span(y, tokens * rows), span(scratch), parallel.get()));
+}
+
+// weights [rows,row_bytes], ids [S], y [S,depth].
+GLASS_API int32_t glass_core_embedding(const void* weights, int32_t format, int64_t rows,
+                                       int64_t depth, const int64_t* ids, int64_t count, float* y) {
+  const glass::LinearWeights table{weights, rows, depth, static_cast<glass::BundleFormat>(format)};
+  return code(glass::embedding(table, span(ids, count), span(y, count * depth)));
 }
 
 // x and y [rows,width], weight [width].

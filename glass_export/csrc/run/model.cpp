@@ -135,6 +135,17 @@ Outcome Model::add_statistics(const PrefillViews& views, Span<const float> score
   return Done{};
 }
 
+// The ranks of a prior never change.
+Status Model::rank_prior(size_t which) {
+  if (priors_[which].empty() || !ranks_[which].empty()) return Status::kOk;
+  std::vector<int32_t> ranks(neuron_count());
+  std::vector<uint32_t> scratch(select_neurons_scratch(info_.d_ff));
+  const Status status = prior_ranks(all(std::as_const(priors_[which])), info_.layers, info_.d_ff,
+                                    all(ranks), all(scratch));
+  if (status == Status::kOk) ranks_[which] = std::move(ranks);
+  return status;
+}
+
 Outcome Model::select(const SelectionSettings& settings) {
   const int64_t kept = kept_neurons(settings.density, info_.d_ff);
   if (kept == info_.d_ff) {
@@ -148,11 +159,16 @@ Outcome Model::select(const SelectionSettings& settings) {
     return failure("prior: '", kStatisticNames[which], "' is not in the artifact; choose another ",
                    "one, or the local fusion");
   }
+  if (const Status ranked = rank_prior(which); ranked != Status::kOk) {
+    return selection_failure(ranked);
+  }
+  const Parallel parallel = Program::parallel();
   std::vector<int32_t> chosen(static_cast<size_t>(info_.layers * kept));
-  std::vector<uint32_t> scratch(select_neurons_scratch(info_.d_ff));
+  std::vector<uint32_t> scratch(select_neurons_scratch(info_.d_ff, parallel.threads));
   const TokenSums sums{all(std::as_const(abs_sum_)), all(std::as_const(sq_sum_)), scored_tokens_};
-  const Status status = select_neurons(sums, all(prior), settings.rule, info_.layers, info_.d_ff,
-                                       all(chosen), all(scratch));
+  const Status status =
+      select_neurons(sums, {all(prior), all(std::as_const(ranks_[which]))}, settings.rule,
+                     info_.layers, info_.d_ff, all(chosen), all(scratch), parallel);
   if (status != Status::kOk) return selection_failure(status);
   neurons_ = std::move(chosen);
   return Done{};

@@ -53,6 +53,7 @@ class Model {
  private:
   Model(Program program, ModelInfo info);
   Outcome load_priors();
+  Status rank_prior(size_t which);
   Outcome check_tokens(const char* call, Span<const int64_t> tokens) const;
   Outcome add_statistics(const PrefillViews& views, Span<const float> score_weights);
   Result<Span<const float>> check_logits(Span<const float> logits) const;
@@ -60,7 +61,8 @@ class Model {
 
   Program program_;
   ModelInfo info_;
-  std::array<std::vector<float>, 4> priors_;  // [L,F] by Statistic; empty when not in the artifact
+  std::array<std::vector<float>, 4> priors_;   // [L,F] by Statistic; empty when not in the artifact
+  std::array<std::vector<int32_t>, 4> ranks_;  // of priors_, made when they are first needed
   int64_t length_ = 0;
   std::vector<float> abs_sum_;  // [L,F], sums of the local scores over the prompt
   std::vector<float> sq_sum_;   // [L,F]

@@ -7,6 +7,7 @@
 
 #include <utility>
 
+#include "executorch/pool.h"
 #include "executorch/runtime_log.h"
 
 // The runtime's package ships this class without its header.
@@ -110,6 +111,8 @@ Result<Program> Program::open(const std::string& path, int64_t threads) {
   }
   return Program(path, std::move(module));
 }
+
+Parallel Program::parallel() { return thread_pool(); }
 
 Outcome Program::load() {
   for (const char* method : {"prefill", "decode"}) {

@@ -30,6 +30,9 @@ class Program {
   Program(Program&&) noexcept;
   ~Program();
 
+  // The runtime's threads.
+  static Parallel parallel();
+
   // Loads prefill and decode, so that their first call is no slower than the others.
   Outcome load();
 

@@ -14,15 +14,18 @@ using internal::Scratch;
 // Up to so many tokens are served by reading the weights as sparse_ffn does: a matrix product
 // would waste most of a vector of tokens.
 constexpr int64_t kFewTokens = 4;
-// Neurons whose gate and up rows are floats at a time, where weights are integers; the down rows of
-// kNeuronBlock neurons take as much.
-constexpr int64_t kHiddenBlock = 21;
-constexpr int64_t kPackedSize = internal::kNeuronBlock * internal::kMaxTileColumns;
+constexpr int64_t kPackedSize =
+    internal::kNeuronBlock * std::max(internal::kMaxTileColumns, internal::kDownColumns);
 
 // Tokens of a block: all blocks about equal, at most kTokenBlock.
 int64_t block_size(int64_t tokens) {
   const int64_t blocks = (tokens + kTokenBlock - 1) / kTokenBlock;
   return internal::ceil_to((tokens + blocks - 1) / blocks, kMaxLanes);
+}
+
+// Floats of scratch for x [stride,D], packed.
+int64_t panels_cost(const FfnBundle& ffn, int64_t stride) {
+  return internal::is_float(ffn) ? Scratch::cost(ffn.d_model * stride) : 0;
 }
 
 // The call's arguments and arrays; those of the threads lie side by side.
@@ -31,14 +34,13 @@ struct Dense {
   Activation activation;
   const Parallel& parallel;
   const internal::Kernels& kernels;
-  float* panels;      // x of a block, packed
+  float* panels;      // x of a block, packed, where weights are floats
   float* hidden;      // [F,stride]
   float* weights;     // [stride]
   float* norms;       // [threads,kTokenBlock]
   float* packed;      // [threads,kPackedSize]
   float* sums;        // [threads,cost(kFewTokens * D)]
-  float* floats;      // [threads,kNeuronBlock*D] weights as floats, where they are integers
-  Scratch quantised;  // for few tokens, where weights are integers
+  Scratch quantised;  // for x of a block, where weights are integers
   Span<float> abs_sum;
   Span<float> sq_sum;
 };
@@ -67,92 +69,85 @@ void add_scores(const Dense& dense, const Block& block, int64_t thread) {
   dense.kernels.scores(task);
 }
 
-internal::DequantiseTask dequantise_task(const Dense& dense, int64_t neuron, int64_t count) {
-  internal::DequantiseTask task;
-  task.format = dense.ffn.format;
-  task.bundles = internal::integer_bundles(dense.ffn, neuron);
-  task.count = count;
+void compute_float_hidden(const Dense& dense, const Block& block, Part part) {
+  internal::HiddenTask task;
+  task.bundles = internal::float_bundles(dense.ffn, part.begin);
+  task.count = part.end - part.begin;
   task.d_model = dense.ffn.d_model;
+  task.activation = dense.activation;
+  task.panels = dense.panels;
+  task.stride = block.stride;
+  task.hidden = dense.hidden + part.begin * block.stride;
+  dense.kernels.hidden(task);
+}
+
+void compute_integer_hidden(const Dense& dense, const Block& block,
+                            const internal::QuantisedTokens& x, Part part) {
+  internal::IntegerHiddenTask task;
+  task.format = dense.ffn.format;
+  task.bundles = internal::integer_bundles(dense.ffn, part.begin);
+  task.count = part.end - part.begin;
+  task.d_model = dense.ffn.d_model;
+  task.activation = dense.activation;
+  task.x = x;
+  task.tokens = block.tokens;
+  task.stride = block.stride;
+  task.hidden = dense.hidden + part.begin * block.stride;
+  internal::integer_kernels().hidden(task);
+}
+
+// One thread's task, of DownTask or IntegerDownTask, but for weights.
+template <class Task>
+Task down_task(const Dense& dense, const Block& block, Part columns, int64_t thread) {
+  Task task;
+  task.d_ff = dense.ffn.d_ff;
+  task.d_model = dense.ffn.d_model;
+  task.hidden = dense.hidden;
+  task.stride = block.stride;
+  task.tokens = block.tokens;
+  task.column_begin = columns.begin;
+  task.column_end = columns.end;
+  task.packed = dense.packed + thread * kPackedSize;
+  task.y = block.y;
   return task;
 }
 
-float* floats_of(const Dense& dense, int64_t thread) {
-  return dense.floats + thread * internal::kNeuronBlock * dense.ffn.d_model;
-}
-
-// Gate and up rows as floats, [count,3,D] without the down rows.
-const float* gate_up_floats(const Dense& dense, int64_t neuron, int64_t count, int64_t thread) {
-  internal::DequantiseTask task = dequantise_task(dense, neuron, count);
-  task.rows = 2;
-  task.column_end = dense.ffn.d_model;
-  task.weights = floats_of(dense, thread);
-  task.neuron_stride = 3 * dense.ffn.d_model;
-  internal::integer_kernels().dequantise(task);
-  return task.weights;
-}
-
-// Columns of down rows as floats, [count,D].
-const float* down_floats(const Dense& dense, int64_t neuron, int64_t count, Part columns,
-                         int64_t thread) {
-  internal::DequantiseTask task = dequantise_task(dense, neuron, count);
-  task.first_row = 2;
-  task.column_begin = columns.begin;
-  task.column_end = columns.end;
-  task.weights = floats_of(dense, thread);
-  task.neuron_stride = dense.ffn.d_model;
-  internal::integer_kernels().dequantise(task);
-  return task.weights;
-}
-
-void compute_hidden(const Dense& dense, const Block& block, int64_t thread) {
-  const Part part = part_of(dense.ffn.d_ff, dense.parallel.threads, thread);
-  const bool is_float = internal::is_float(dense.ffn);
-  const int64_t step = is_float ? part.end - part.begin : kHiddenBlock;
-  for (int64_t neuron = part.begin; neuron < part.end; neuron += step) {
-    internal::HiddenTask task;
-    task.count = std::min(step, part.end - neuron);
-    task.bundles = is_float ? internal::float_bundles(dense.ffn, neuron)
-                            : gate_up_floats(dense, neuron, task.count, thread);
-    task.d_model = dense.ffn.d_model;
-    task.activation = dense.activation;
-    task.panels = dense.panels;
-    task.stride = block.stride;
-    task.hidden = dense.hidden + neuron * block.stride;
-    dense.kernels.hidden(task);
-  }
-}
-
 void compute_columns(const Dense& dense, const Block& block, int64_t thread) {
-  const int64_t width = dense.ffn.d_model, d_ff = dense.ffn.d_ff;
-  const bool is_float = internal::is_float(dense.ffn);
-  const int64_t unit = is_float ? kMaxLanes : kGroupSize;
-  const Part part = part_of(width, dense.parallel.threads, thread, unit);
-  const int64_t step = is_float ? d_ff : internal::kNeuronBlock;
-  for (int64_t neuron = 0; neuron < d_ff; neuron += step) {
-    internal::DownTask task;
-    task.d_ff = std::min(step, d_ff - neuron);
-    task.rows = is_float ? internal::float_bundles(dense.ffn) + 2 * width
-                         : down_floats(dense, neuron, task.d_ff, part, thread);
-    task.row_stride = is_float ? 3 * width : width;
-    task.d_model = width;
-    task.hidden = dense.hidden + neuron * block.stride;
-    task.stride = block.stride;
-    task.tokens = block.tokens;
-    task.column_begin = part.begin;
-    task.column_end = part.end;
-    task.packed = dense.packed + thread * kPackedSize;
-    task.y = block.y;
-    task.accumulate = neuron > 0;
-    dense.kernels.down(task);
+  const int64_t width = dense.ffn.d_model, threads = dense.parallel.threads;
+  if (internal::is_float(dense.ffn)) {
+    const Part columns = part_of(width, threads, thread, kMaxLanes);
+    auto task = down_task<internal::DownTask>(dense, block, columns, thread);
+    task.bundles = internal::float_bundles(dense.ffn);
+    return dense.kernels.down(task);
   }
+  const Part columns = part_of(width, threads, thread, kGroupSize);
+  auto task = down_task<internal::IntegerDownTask>(dense, block, columns, thread);
+  task.format = dense.ffn.format;
+  task.bundles = internal::integer_bundles(dense.ffn);
+  internal::integer_kernels().down(task);
+}
+
+internal::QuantisedTokens quantise(const Dense& dense, const Block& block) {
+  Scratch memory = dense.quantised;
+  const internal::Tokens x{block.x, block.tokens, dense.ffn.d_model};
+  return internal::quantise(dense.ffn.format, x, dense.parallel, memory);
 }
 
 // Threads share the neurons for h, then the columns for y: no sum depends on their number.
 void run_many_tokens(const Dense& dense, const Block& block) {
   const int64_t width = dense.ffn.d_model, threads = dense.parallel.threads;
-  dense.kernels.pack({block.x, width, block.tokens, width, dense.panels});
-  internal::parallel_for(dense.parallel, threads,
-                         [&](int64_t i) { compute_hidden(dense, block, i); });
+  const bool is_float = internal::is_float(dense.ffn);
+  internal::QuantisedTokens quantised;
+  if (is_float) {
+    dense.kernels.pack({block.x, width, block.tokens, width, dense.panels});
+  } else {
+    quantised = quantise(dense, block);
+  }
+  internal::parallel_for(dense.parallel, threads, [&](int64_t i) {
+    const Part part = part_of(dense.ffn.d_ff, threads, i);
+    if (is_float) return compute_float_hidden(dense, block, part);
+    compute_integer_hidden(dense, block, quantised, part);
+  });
   internal::parallel_for(dense.parallel, threads, [&](int64_t i) {
     compute_columns(dense, block, i);
     add_scores(dense, block, i);
@@ -180,9 +175,8 @@ void run_few_tokens(const Dense& dense, const Block& block) {
   const auto sum_of = [&](int64_t i) {
     return i == 0 ? block.y : dense.sums + i * Scratch::cost(kFewTokens * width);
   };
-  Scratch memory = dense.quantised;
   internal::QuantisedTokens quantised;
-  if (!is_float) quantised = internal::quantise(dense.ffn, block.x, block.tokens, memory);
+  if (!is_float) quantised = quantise(dense, block);
   internal::parallel_for(dense.parallel, threads, [&](int64_t i) {
     const Part part = part_of(dense.ffn.d_ff, threads, i);
     std::fill_n(dense.hidden + part.begin * block.stride, (part.end - part.begin) * block.stride,
@@ -217,14 +211,11 @@ void run_block(const Dense& dense, const Block& block) {
 
 size_t dense_ffn_scratch(const FfnBundle& ffn, int64_t tokens, int64_t threads) {
   const int64_t stride = block_size(tokens);
-  const int64_t shared = Scratch::cost(ffn.d_model * stride) + Scratch::cost(ffn.d_ff * stride) +
-                         Scratch::cost(stride);
+  const int64_t shared = panels_cost(ffn, stride) + Scratch::cost(ffn.d_ff * stride) +
+                         Scratch::cost(stride) +
+                         internal::quantised_cost(ffn.format, stride, ffn.d_model);
   const int64_t own = kTokenBlock + kPackedSize + Scratch::cost(kFewTokens * ffn.d_model);
-  const int64_t integers = internal::is_float(ffn)
-                               ? 0
-                               : Scratch::cost(threads * internal::kNeuronBlock * ffn.d_model) +
-                                     internal::quantised_cost(ffn, kFewTokens);
-  return static_cast<size_t>(Scratch::kSlack + shared + threads * own + integers);
+  return static_cast<size_t>(Scratch::kSlack + shared + threads * own);
 }
 
 Status dense_ffn(const FfnBundle& ffn, Activation activation, Span<const float> x,
@@ -248,15 +239,12 @@ Status dense_ffn(const FfnBundle& ffn, Activation activation, Span<const float> 
                     activation,
                     parallel,
                     kernels,
-                    memory.take(ffn.d_model * block),
+                    memory.take(panels_cost(ffn, block)),
                     memory.take(ffn.d_ff * block),
                     memory.take(block),
                     memory.take(threads * kTokenBlock),
                     memory.take(threads * kPackedSize),
                     memory.take(threads * Scratch::cost(kFewTokens * ffn.d_model)),
-                    internal::is_float(ffn)
-                        ? nullptr
-                        : memory.take(threads * internal::kNeuronBlock * ffn.d_model),
                     memory,
                     abs_sum,
                     sq_sum};

@@ -3,14 +3,14 @@
 
 #include "glass/ffn.h"
 #include "internal.h"
+#include "quantised.h"
 
 namespace glass::internal {
 
 inline bool is_valid(const FfnBundle& ffn) {
   if (ffn.data == nullptr || ffn.d_ff <= 0 || ffn.d_model <= 0) return false;
   if (ffn.format == BundleFormat::kFloat32) return true;
-  return (ffn.format == BundleFormat::kInt8 || ffn.format == BundleFormat::kInt4) &&
-         ffn.d_model % kGroupSize == 0;
+  return is_integer(ffn.format) && ffn.d_model % kGroupSize == 0;
 }
 
 inline bool is_valid(Activation activation) {
@@ -33,29 +33,6 @@ inline const float* float_bundles(const FfnBundle& ffn, int64_t neuron = 0) {
 // The same of integer formats.
 inline const uint8_t* integer_bundles(const FfnBundle& ffn, int64_t neuron = 0) {
   return static_cast<const uint8_t*>(ffn.data) + neuron * bundle_bytes(ffn.format, ffn.d_model);
-}
-
-// Floats of scratch for x [S,D] in int8; 0 where weights are floats.
-inline int64_t quantised_cost(const FfnBundle& ffn, int64_t tokens) {
-  if (is_float(ffn)) return 0;
-  const int64_t values = tokens * quantised_stride(ffn.d_model) / int64_t{sizeof(float)};
-  return Scratch::cost(values) + 2 * Scratch::cost(tokens * scales_stride(ffn.d_model));
-}
-
-// x [S,D] in int8, in arrays from `memory`.
-inline QuantisedTokens quantise(const FfnBundle& ffn, const float* x, int64_t tokens,
-                                Scratch& memory) {
-  const int64_t values = tokens * quantised_stride(ffn.d_model) / int64_t{sizeof(float)};
-  QuantiseTask task;
-  task.format = ffn.format;
-  task.x = x;
-  task.tokens = tokens;
-  task.d_model = ffn.d_model;
-  task.values = reinterpret_cast<int8_t*>(memory.take(values));
-  task.scales = memory.take(tokens * scales_stride(ffn.d_model));
-  task.sums = memory.take(tokens * scales_stride(ffn.d_model));
-  integer_kernels().quantise(task);
-  return {task.values, task.scales, task.sums};
 }
 
 }  // namespace glass::internal

@@ -5,6 +5,7 @@
 #include <cstdint>
 
 #include "glass/base.h"
+#include "kernels/integer_kernels.h"
 #include "kernels/kernels.h"
 
 namespace glass::internal {

@@ -74,11 +74,12 @@ LocalScore local_score(const TokenSums& sums, LocalForm form, int64_t begin) {
 }
 
 // Checks shapes and parameters of select_neurons; see there.
-Status check_selection(const TokenSums& sums, Span<const float> prior, const Selection& selection,
+Status check_selection(const TokenSums& sums, const Prior& prior, const Selection& selection,
                        int64_t size) {
   const bool uses_local = selection.fusion != Fusion::kGlobal;
   const bool uses_prior = selection.fusion != Fusion::kLocal;
-  if (uses_prior && !has_size(prior, size)) return Status::kInvalidArgument;
+  if (uses_prior && !has_size(prior.scores, size)) return Status::kInvalidArgument;
+  if (prior.ranks.size != 0 && !has_size(prior.ranks, size)) return Status::kInvalidArgument;
   if (uses_local &&
       (!is_valid(selection.local) || !has_size(sums_of(sums, selection.local), size))) {
     return Status::kInvalidArgument;
@@ -108,44 +109,72 @@ struct LayerScratch {
 
 constexpr int64_t kLayerArrays = 4;
 
-LayerScratch layer_scratch(Span<uint32_t> scratch, int64_t d_ff) {
-  return {scratch.data, scratch.data + d_ff, reinterpret_cast<int32_t*>(scratch.data + 2 * d_ff),
-          reinterpret_cast<int32_t*>(scratch.data + 3 * d_ff)};
+LayerScratch layer_scratch(uint32_t* words, int64_t d_ff) {
+  return {words, words + d_ff, reinterpret_cast<int32_t*>(words + 2 * d_ff),
+          reinterpret_cast<int32_t*>(words + 3 * d_ff)};
 }
 
-template <class Local, class Prior>
-bool borda_keys(const Local& local, const Prior& prior, double lam, int64_t d_ff,
+// A choice for all layers.
+struct Choice {
+  const TokenSums& sums;
+  const Prior& prior;
+  const Selection& selection;
+  int64_t d_ff;
+};
+
+template <class Score>
+bool make_ranks(const Score& score, int64_t d_ff, const LayerScratch& layer, int32_t* ranks) {
+  if (!make_keys(d_ff, score, layer.keys)) return false;
+  rank_keys(layer.keys, d_ff, layer.spare, ranks);
+  return true;
+}
+
+template <class Local, class Global>
+bool borda_keys(const Choice& choice, const Local& local, const Global& global, int64_t begin,
                 const LayerScratch& layer) {
-  if (!make_keys(d_ff, local, layer.keys)) return false;
-  rank_keys(layer.keys, d_ff, layer.spare, layer.local_ranks);
-  if (!make_keys(d_ff, prior, layer.keys)) return false;
-  rank_keys(layer.keys, d_ff, layer.spare, layer.prior_ranks);
-  fuse_ranks(layer.local_ranks, layer.prior_ranks, d_ff, lam, layer.keys);
+  const int32_t* known = choice.prior.ranks.data;
+  if (known == nullptr && !make_ranks(global, choice.d_ff, layer, layer.prior_ranks)) return false;
+  if (!make_ranks(local, choice.d_ff, layer, layer.local_ranks)) return false;
+  fuse_ranks(layer.local_ranks, known == nullptr ? layer.prior_ranks : known + begin, choice.d_ff,
+             choice.selection.lam, layer.keys);
   return true;
 }
 
 // layer.keys = the fused scores of the layer that begins at `begin`, as keys; false when a score is
 // not finite.
-bool fuse_layer(const TokenSums& sums, Span<const float> prior, const Selection& selection,
-                int64_t begin, int64_t d_ff, const LayerScratch& layer) {
-  const auto local = local_score(sums, selection.local, begin);
-  const auto global = [&](int64_t j) { return prior[static_cast<size_t>(begin + j)]; };
-  switch (selection.fusion) {
+bool fuse_layer(const Choice& choice, int64_t begin, const LayerScratch& layer) {
+  const TokenSums& sums = choice.sums;
+  const auto local = local_score(sums, choice.selection.local, begin);
+  const auto global = [&](int64_t j) { return choice.prior.scores.data[begin + j]; };
+  switch (choice.selection.fusion) {
     case Fusion::kBorda:
-      return borda_keys(local, global, selection.lam, d_ff, layer);
+      return borda_keys(choice, local, global, begin, layer);
     case Fusion::kShrinkage: {
       const bool scored = sums.tokens > 0.0;
       const auto fused = [&](int64_t j) {
-        return shrink(scored ? local(j) : 0.0f, sums.tokens, global(j), selection.tau);
+        return shrink(scored ? local(j) : 0.0f, sums.tokens, global(j), choice.selection.tau);
       };
-      return make_keys(d_ff, fused, layer.keys);
+      return make_keys(choice.d_ff, fused, layer.keys);
     }
     case Fusion::kLocal:
-      return make_keys(d_ff, local, layer.keys);
+      return make_keys(choice.d_ff, local, layer.keys);
     case Fusion::kGlobal:
-      return make_keys(d_ff, global, layer.keys);
+      return make_keys(choice.d_ff, global, layer.keys);
   }
   return false;
+}
+
+// Layers [part.begin, part.end); `words` is one thread's scratch, whose first word tells whether
+// all went well.
+void choose_layers(const Choice& choice, internal::Part part, int32_t* neurons, int64_t k,
+                   uint32_t* words) {
+  const LayerScratch layer = layer_scratch(words + 1, choice.d_ff);
+  words[0] = 0;
+  for (int64_t l = part.begin; l < part.end; ++l) {
+    if (!fuse_layer(choice, l * choice.d_ff, layer)) return;
+    top_k_keys(layer.keys, choice.d_ff, layer.spare, {neurons + l * k, static_cast<size_t>(k)});
+  }
+  words[0] = 1;
 }
 
 bool is_valid_choice(size_t scores, Span<int32_t> neurons) {
@@ -221,24 +250,46 @@ Status top_k(Span<const uint32_t> scores, Span<int32_t> neurons, Span<uint32_t> 
   return Status::kOk;
 }
 
-size_t select_neurons_scratch(int64_t d_ff) { return static_cast<size_t>(kLayerArrays * d_ff); }
-
-Status select_neurons(const TokenSums& sums, Span<const float> prior, const Selection& selection,
-                      int64_t layers, int64_t d_ff, Span<int32_t> neurons, Span<uint32_t> scratch) {
-  if (layers <= 0 || d_ff <= 0 || neurons.data == nullptr) return Status::kInvalidArgument;
-  const size_t k = neurons.size / static_cast<size_t>(layers);
-  if (k * static_cast<size_t>(layers) != neurons.size || k == 0 || k > static_cast<size_t>(d_ff)) {
+Status prior_ranks(Span<const float> scores, int64_t layers, int64_t d_ff, Span<int32_t> result,
+                   Span<uint32_t> scratch) {
+  if (layers <= 0 || d_ff <= 0 || !has_size(scores, layers * d_ff) ||
+      !has_size(result, layers * d_ff)) {
     return Status::kInvalidArgument;
   }
+  const auto width = static_cast<size_t>(d_ff);
+  for (int64_t l = 0; l < layers; ++l) {
+    const Status status =
+        ranks({scores.data + l * d_ff, width}, {result.data + l * d_ff, width}, scratch);
+    if (status != Status::kOk) return status;
+  }
+  return Status::kOk;
+}
+
+size_t select_neurons_scratch(int64_t d_ff, int64_t threads) {
+  return static_cast<size_t>(threads * (1 + kLayerArrays * d_ff));
+}
+
+Status select_neurons(const TokenSums& sums, const Prior& prior, const Selection& selection,
+                      int64_t layers, int64_t d_ff, Span<int32_t> neurons, Span<uint32_t> scratch,
+                      const Parallel& parallel) {
+  if (layers <= 0 || d_ff <= 0 || neurons.data == nullptr || !internal::is_valid(parallel)) {
+    return Status::kInvalidArgument;
+  }
+  const auto size = static_cast<int64_t>(neurons.size), k = size / layers;
+  if (k * layers != size || k == 0 || k > d_ff) return Status::kInvalidArgument;
   if (selection.fusion == Fusion::kBorda && d_ff > kMaxBordaWidth) return Status::kInvalidArgument;
   const Status checked = check_selection(sums, prior, selection, layers * d_ff);
   if (checked != Status::kOk) return checked;
-  if (scratch.size < select_neurons_scratch(d_ff)) return Status::kScratchTooSmall;
-  const LayerScratch layer = layer_scratch(scratch, d_ff);
-  for (int64_t l = 0; l < layers; ++l) {
-    if (!fuse_layer(sums, prior, selection, l * d_ff, d_ff, layer)) return Status::kNotFinite;
-    int32_t* chosen = neurons.data + static_cast<size_t>(l) * k;
-    top_k_keys(layer.keys, d_ff, layer.spare, {chosen, k});
+  const int64_t threads = std::min(parallel.threads, layers);
+  if (scratch.size < select_neurons_scratch(d_ff, threads)) return Status::kScratchTooSmall;
+  const Choice choice{sums, prior, selection, d_ff};
+  const auto words = static_cast<int64_t>(select_neurons_scratch(d_ff));
+  internal::parallel_for(parallel, threads, [&](int64_t i) {
+    choose_layers(choice, internal::part_of(layers, threads, i), neurons.data, k,
+                  scratch.data + i * words);
+  });
+  for (int64_t i = 0; i < threads; ++i) {
+    if (scratch.data[i * words] == 0) return Status::kNotFinite;
   }
   return Status::kOk;
 }

@@ -1,5 +1,6 @@
 #include "ffn_check.h"
 #include "glass/ffn.h"
+#include "glass/linear.h"
 #include "internal.h"
 
 namespace glass {
@@ -26,9 +27,8 @@ Task task_of(const FfnBundle& ffn, Activation activation, Span<const int32_t> ne
 
 int64_t bundle_bytes(BundleFormat format, int64_t d_model) {
   if (format == BundleFormat::kFloat32) return 3 * d_model * int64_t{sizeof(float)};
-  const int64_t row = format == BundleFormat::kInt4 ? d_model / 2 : d_model;
-  const int64_t scales = d_model / kGroupSize * int64_t{sizeof(uint16_t)};
-  return internal::ceil_to(3 * (row + scales), internal::kLineFloats * int64_t{sizeof(float)});
+  return internal::ceil_to(3 * row_bytes(format, d_model),
+                           internal::kLineFloats * int64_t{sizeof(float)});
 }
 
 Status check_neurons(Span<const int32_t> neurons, int64_t d_ff) {
@@ -44,7 +44,8 @@ Status check_neurons(Span<const int32_t> neurons, int64_t d_ff) {
 // The first thread sums into y, every other one into an array of its own.
 size_t sparse_ffn_scratch(const FfnBundle& ffn, int64_t tokens, int64_t threads) {
   const int64_t sums = (threads - 1) * Scratch::cost(tokens * ffn.d_model);
-  return static_cast<size_t>(Scratch::kSlack + sums + internal::quantised_cost(ffn, tokens));
+  return static_cast<size_t>(Scratch::kSlack + sums +
+                             internal::quantised_cost(ffn.format, tokens, ffn.d_model));
 }
 
 Status sparse_ffn(const FfnBundle& ffn, Activation activation, Span<const float> x,
@@ -70,7 +71,9 @@ Status sparse_ffn(const FfnBundle& ffn, Activation activation, Span<const float>
     return i == 0 ? y.data : others + (i - 1) * Scratch::cost(size);
   };
   internal::QuantisedTokens quantised;
-  if (!is_float) quantised = internal::quantise(ffn, x.data, tokens, memory);
+  if (!is_float) {
+    quantised = internal::quantise(ffn.format, {x.data, tokens, ffn.d_model}, serial(), memory);
+  }
   internal::parallel_for(parallel, threads, [&](int64_t i) {
     const internal::Part part = internal::part_of(count, threads, i);
     if (is_float) {

@@ -7,6 +7,6 @@ namespace glass {
 
 // Raised with every change that an artifact exported earlier would notice. Artifacts carry the
 // version that they were made for, as abi_version in their metadata.
-constexpr int32_t kAbiVersion = 1;
+constexpr int32_t kAbiVersion = 2;
 
 }  // namespace glass

@@ -52,8 +52,7 @@ size_t dense_ffn_scratch(const FfnBundle& ffn, int64_t tokens, int64_t threads);
 // with u_t = h_t / ||h_t||_2 (0 where h_t is 0) and m_t = score_weights[t],
 // abs_sum [F] = sum_t m_t |u_t| and sq_sum [F] = sum_t m_t u_t^2 (GLASS, arXiv 2508.14302).
 //
-// x [S,D], score_weights [S]. With integer weights up to four tokens are quantised as in
-// sparse_ffn; more are multiplied in float32 with the weights that the integers stand for.
+// x [S,D], score_weights [S]. With integer weights x is quantised as in sparse_ffn.
 Status dense_ffn(const FfnBundle& ffn, Activation activation, Span<const float> x,
                  Span<const float> score_weights, Span<float> y, Span<float> abs_sum,
                  Span<float> sq_sum, Span<float> scratch, const Parallel& parallel);

@@ -26,6 +26,17 @@ struct Selection {
   double tau = 128.0;  // shrinkage: weight of the prior, in tokens
 };
 
+// What is known of the neurons before any prompt. `scores` [L,F] may be empty for Fusion::kLocal;
+// `ranks` [L,F], as prior_ranks() makes them, saves Borda half of its work and may be empty.
+struct Prior {
+  Span<const float> scores;
+  Span<const int32_t> ranks;
+
+  Prior() = default;
+  Prior(Span<const float> all_scores, Span<const int32_t> all_ranks = {})
+      : scores(all_scores), ranks(all_ranks) {}
+};
+
 // Local scores [L,F] of a form. kNoScoredToken when T is 0.
 Status local_scores(const TokenSums& sums, LocalForm form, Span<float> scores);
 
@@ -46,12 +57,17 @@ Status shrinkage(Span<const float> local_mean, double tokens, Span<const float> 
 Status top_k(Span<const float> scores, Span<int32_t> neurons, Span<uint32_t> scratch);
 Status top_k(Span<const uint32_t> scores, Span<int32_t> neurons, Span<uint32_t> scratch);
 
-// uint32 words of scratch that select_neurons needs.
-size_t select_neurons_scratch(int64_t d_ff);
+// ranks() of every layer: scores and ranks [L,F]; scratch 2 F uint32.
+Status prior_ranks(Span<const float> scores, int64_t layers, int64_t d_ff, Span<int32_t> ranks,
+                   Span<uint32_t> scratch);
 
-// The whole choice: neurons [L,K] for a prompt. `prior` [L,F] may be empty for Fusion::kLocal.
+// uint32 words of scratch that select_neurons needs on `threads` threads.
+size_t select_neurons_scratch(int64_t d_ff, int64_t threads = 1);
+
+// The whole choice: neurons [L,K] for a prompt; threads share the layers.
 // With T = 0 shrinkage keeps the prior alone, as the reference does.
-Status select_neurons(const TokenSums& sums, Span<const float> prior, const Selection& selection,
-                      int64_t layers, int64_t d_ff, Span<int32_t> neurons, Span<uint32_t> scratch);
+Status select_neurons(const TokenSums& sums, const Prior& prior, const Selection& selection,
+                      int64_t layers, int64_t d_ff, Span<int32_t> neurons, Span<uint32_t> scratch,
+                      const Parallel& parallel = serial());
 
 }  // namespace glass

@@ -64,9 +64,10 @@ void hidden(const HiddenTask& task) {
 // Columns of the down rows of consecutive neurons to [count,kTileColumns].
 inline void pack_down(const DownTask& task, int64_t neuron, int64_t count, int64_t column,
                       int64_t columns) {
-  const float* row = task.rows + neuron * task.row_stride + column;
+  const int64_t bundle = 3 * task.d_model;
+  const float* row = task.bundles + neuron * bundle + 2 * task.d_model + column;
   float* packed = task.packed;
-  for (int64_t j = 0; j < count; ++j, row += task.row_stride, packed += kTileColumns) {
+  for (int64_t j = 0; j < count; ++j, row += bundle, packed += kTileColumns) {
     int64_t c = 0;
     for (; c + kLanes <= columns; c += kLanes) store(packed + c, load(row + c));
     if (c < columns) store(packed + c, load_first(row + c, columns - c));
@@ -87,7 +88,7 @@ void down(const DownTask& task) {
                                task.y + c,
                                task.d_model,
                                task.tokens,
-                               neuron == 0 && !task.accumulate};
+                               neuron == 0};
       multiply_column_block(product, 0, columns);
     }
   }

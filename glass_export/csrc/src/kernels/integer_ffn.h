@@ -1,100 +1,15 @@
-// The FFN of chosen neurons whose weights are integers: what all instruction sets share.
-//
-// Include after one vec_*.h and one integer_*.h, which has
-//   kTokens                        tokens that gate_up can take together
-//   gate_up<kInt4, kCount>(...)    dot products of a neuron's gate and up rows with kCount tokens
-//   add_down<kInt4, kCount>(...)   y += sum_n h[n] down row n
-// The bytes are those of docs/adr/0012-integer-bundles.md.
+// The FFN of chosen neurons whose weights are integers, read in place. Include after
+// integer_linear.h.
 #pragma once
 
-#include "kernels/integer_row.h"
+#include "kernels/integer_linear.h"
 #include "kernels/kernels.h"
 #include "kernels/math.h"
-#include "kernels/tile.h"
 
 namespace glass::internal {
 namespace {
 
-// One group of a token; the scale is NaN when a value is NaN or infinite.
-inline void quantise_group(const float* x, float* rounded, float* scale, float* sum_of_values) {
-  Vec most = zero(), check = zero();
-  for (int64_t i = 0; i < kGroupSize; i += kLanes) {
-    const Vec v = load(x + i);
-    most = max(abs(v), most);
-    check = fma(v, zero(), check);
-  }
-  float lanes[kLanes], largest = 0.0f;
-  store(lanes, most);
-  for (int64_t i = 0; i < kLanes; ++i) largest = lanes[i] > largest ? lanes[i] : largest;
-  const float not_finite = sum(check);
-  const bool is_finite = not_finite == 0.0f;
-  // Of smaller values the inverse is infinite.
-  const bool is_zero = !(largest > 1e-30f);
-  const Vec inverse = broadcast(is_finite && !is_zero ? 127.0f / largest : 0.0f);
-  Vec total = zero();
-  for (int64_t i = 0; i < kGroupSize; i += kLanes) {
-    const Vec v = is_finite ? round(mul(load(x + i), inverse)) : zero();
-    store(rounded + i, v);
-    total = add(total, v);
-  }
-  *scale = is_finite ? (is_zero ? 0.0f : largest / 127.0f) : not_finite;
-  *sum_of_values = *scale * sum(total);
-}
-
-void quantise(const QuantiseTask& task) {
-  const int64_t stride = quantised_stride(task.d_model), scales = scales_stride(task.d_model);
-  const int64_t half = kGroupSize / 2;
-  for (int64_t t = 0; t < task.tokens; ++t) {
-    const float* x = task.x + t * task.d_model;
-    int8_t* values = task.values + t * stride;
-    for (int64_t i = 0; i < stride; ++i) values[i] = 0;
-    for (int64_t g = 0; g < scales; ++g) {
-      float* scale = task.scales + t * scales + g;
-      float* total = task.sums + t * scales + g;
-      *scale = *total = 0.0f;
-      if (g * kGroupSize >= task.d_model) continue;
-      float rounded[kGroupSize];
-      quantise_group(x + g * kGroupSize, rounded, scale, total);
-      const bool is_int4 = task.format == BundleFormat::kInt4;
-      int8_t* first = values + g * (is_int4 ? half : kGroupSize);
-      int8_t* second = is_int4 ? first + stride / 2 : first + half;
-      for (int64_t i = 0; i < half; ++i) first[i] = static_cast<int8_t>(rounded[i]);
-      for (int64_t i = 0; i < half; ++i) second[i] = static_cast<int8_t>(rounded[half + i]);
-    }
-  }
-}
-
-template <bool kInt4>
-void dequantise_rows(const DequantiseTask& task) {
-  const IntegerLayout layout = layout_of(kInt4, task.d_model);
-  for (int64_t j = 0; j < task.count; ++j) {
-    for (int64_t r = 0; r < task.rows; ++r) {
-      const IntegerRow row = row_of(layout, task.bundles + j * layout.stride, task.first_row + r);
-      float* weights = task.weights + j * task.neuron_stride + r * task.d_model;
-      for (int64_t d = task.column_begin; d < task.column_end; d += kGroupSize) {
-        const float scale = scale_at(row, d / kGroupSize);
-        float* out = weights + d;
-        if (kInt4) {
-          const uint8_t* bytes = row.values + d / 2;
-          for (int64_t i = 0; i < 16; ++i) out[i] = scale * static_cast<float>((bytes[i] & 15) - 8);
-          for (int64_t i = 0; i < 16; ++i) {
-            out[16 + i] = scale * static_cast<float>((bytes[i] >> 4) - 8);
-          }
-        } else {
-          const uint8_t* bytes = row.values + d;
-          for (int64_t i = 0; i < 32; ++i) out[i] = scale * static_cast<float>(bytes[i] - 128);
-        }
-      }
-    }
-  }
-}
-
-void dequantise(const DequantiseTask& task) {
-  if (task.format == BundleFormat::kInt4) return dequantise_rows<true>(task);
-  dequantise_rows<false>(task);
-}
-
-// Four neurons share a pass over y.
+// Four neurons share a pass over y; two at a time, a pass over x.
 constexpr int kIntegerGroup = 4;
 // Bundles are fetched so many neurons ahead.
 constexpr int kAhead = 6;
@@ -110,34 +25,71 @@ inline const uint8_t* integer_bundle(const IntegerFfnTask& task, const IntegerLa
   return task.bundles + neuron * layout.stride;
 }
 
-inline QuantisedTokens token_at(const IntegerFfnTask& task, int64_t t) {
-  const int64_t scales = scales_stride(task.d_model);
-  return {task.x.values + t * quantised_stride(task.d_model), task.x.scales + t * scales,
-          task.x.sums + t * scales};
+// gate[n] and up[n] of a neuron for one token.
+template <bool kInt4>
+inline void gate_up(const IntegerLayout& layout, const uint8_t* bundle, const uint8_t* next,
+                    const QuantisedTokens& x, float* gate, float* up) {
+  const IntegerRow rows[2] = {row_of(layout, bundle, 0), row_of(layout, bundle, 1)};
+  Fetch fetch = next == nullptr ? Fetch() : Fetch(next, layout.stride);
+  float products[2];
+  multiply_rows<kInt4, 2, 1>(rows, x, layout.groups * kGroupSize, fetch, products);
+  fetch.rest();
+  *gate = products[0];
+  *up = products[1];
 }
 
-// Tokens [t, t + kSome) of kCount neurons.
-template <bool kInt4, int kCount, int kSome>
-inline void integer_tokens(const IntegerFfnTask& task, const IntegerLayout& layout,
-                           const IntegerGroup& group, int64_t first, int64_t t) {
-  float gate[kSome][kMaxLanes] = {}, up[kSome][kMaxLanes] = {}, hidden[kMaxLanes];
-  const QuantisedTokens x = token_at(task, t);
-  for (int n = 0; n < kCount; ++n) {
-    float products[2 * kSome];
-    gate_up<kInt4, kSome>(layout, group.bundle[n], x, t == 0 ? group.next[n] : nullptr, products);
-    for (int s = 0; s < kSome; ++s) gate[s][n] = products[s];
-    for (int s = 0; s < kSome; ++s) up[s][n] = products[kSome + s];
-  }
-  for (int s = 0; s < kSome; ++s) {
-    for (int64_t i = 0; i < kCount; i += kLanes) {
-      const Vec activated = activate(task.activation, load(gate[s] + i));
-      store(hidden + i, mul(activated, load(up[s] + i)));
+// y += sum_n h[n] down row n.
+template <bool kInt4, int kCount>
+inline void add_down(const IntegerLayout& layout, const uint8_t* const* bundles, const float* h,
+                     float* y) {
+  constexpr int64_t kBytes = kInt4 ? 16 : 32;
+  IntegerRow rows[kCount];
+  for (int n = 0; n < kCount; ++n) rows[n] = row_of(layout, bundles[n], 2);
+  for (int64_t g = 0; g < layout.groups; g += kScaleBlock) {
+    const int64_t count = smaller(kScaleBlock, layout.groups - g);
+    float factors[kCount][kScaleBlock];
+    for (int n = 0; n < kCount; ++n) {
+      load_scales(rows[n], g, count, factors[n]);
+      for (int64_t i = 0; i < kScaleBlock; i += kLanes) {
+        store(factors[n] + i, mul(broadcast(h[n]), load(factors[n] + i)));
+      }
     }
-    add_down<kInt4, kCount>(layout, group.bundle, hidden, task.y + (t + s) * task.d_model);
-    if (task.hidden == nullptr) continue;
-    float* kept = task.hidden + first * task.hidden_stride + t + s;
-    for (int n = 0; n < kCount; ++n) kept[n * task.hidden_stride] = hidden[n];
+    for (int64_t i = 0; i < count; ++i) {
+      float* at = y + (g + i) * kGroupSize;
+      Vec sums[kGroupVecs];
+      GLASS_UNROLL
+      for (int v = 0; v < kGroupVecs; ++v) sums[v] = load(at + v * kLanes);
+      GLASS_UNROLL
+      for (int n = 0; n < kCount; ++n) {
+        Vec values[kGroupVecs];
+        group_floats<kInt4>(rows[n].values + (g + i) * kBytes, values);
+        const Vec factor = broadcast(factors[n][i]);
+        GLASS_UNROLL
+        for (int v = 0; v < kGroupVecs; ++v) sums[v] = fma(factor, values[v], sums[v]);
+      }
+      GLASS_UNROLL
+      for (int v = 0; v < kGroupVecs; ++v) store(at + v * kLanes, sums[v]);
+    }
   }
+}
+
+// One token of kCount neurons.
+template <bool kInt4, int kCount>
+inline void integer_token(const IntegerFfnTask& task, const IntegerLayout& layout,
+                          const IntegerGroup& group, int64_t first, int64_t t) {
+  float gate[kMaxLanes] = {}, up[kMaxLanes] = {}, hidden[kMaxLanes];
+  const QuantisedTokens x = token_at(task.x, task.d_model, t);
+  for (int n = 0; n < kCount; ++n) {
+    const uint8_t* next = t == 0 ? group.next[n] : nullptr;
+    gate_up<kInt4>(layout, group.bundle[n], next, x, gate + n, up + n);
+  }
+  for (int64_t i = 0; i < kCount; i += kLanes) {
+    store(hidden + i, mul(activate(task.activation, load(gate + i)), load(up + i)));
+  }
+  add_down<kInt4, kCount>(layout, group.bundle, hidden, task.y + t * task.d_model);
+  if (task.hidden == nullptr) return;
+  float* kept = task.hidden + first * task.hidden_stride + t;
+  for (int n = 0; n < kCount; ++n) kept[n * task.hidden_stride] = hidden[n];
 }
 
 template <bool kInt4, int kCount>
@@ -148,11 +100,9 @@ inline void integer_group(const IntegerFfnTask& task, const IntegerLayout& layou
     group.bundle[n] = integer_bundle(task, layout, first + n);
     group.next[n] = next < task.count ? integer_bundle(task, layout, next) : nullptr;
   }
-  int64_t t = 0;
-  for (; t + kTokens <= task.tokens; t += kTokens) {
-    integer_tokens<kInt4, kCount, kTokens>(task, layout, group, first, t);
+  for (int64_t t = 0; t < task.tokens; ++t) {
+    integer_token<kInt4, kCount>(task, layout, group, first, t);
   }
-  for (; t < task.tokens; ++t) integer_tokens<kInt4, kCount, 1>(task, layout, group, first, t);
 }
 
 template <bool kInt4>
@@ -170,8 +120,6 @@ void integer_sparse_ffn(const IntegerFfnTask& task) {
   if (task.format == BundleFormat::kInt4) return integer_neurons<true>(task);
   integer_neurons<false>(task);
 }
-
-constexpr IntegerKernels kIntegerKernels = {quantise, integer_sparse_ffn, dequantise};
 
 }  // namespace
 }  // namespace glass::internal

@@ -4,14 +4,18 @@
 
 #include <arm_neon.h>
 
+#include "kernels/integer_kernels.h"
 #include "kernels/integer_row.h"
-#include "kernels/kernels.h"
 #include "kernels/tile.h"
 
 namespace glass::internal {
 namespace {
 
-// The 32 weights of a group, in the order of d.
+// Tokens of a tile of two rows: at most 2 x 8 sums of 32 registers.
+constexpr int kGemmTokens = 8;
+constexpr int kGroupVecs = kGroupSize / kLanes;
+
+// The 32 weights or values of a group, in the order of d.
 struct GroupBytes {
   int8x16_t first, second;
 };
@@ -29,10 +33,19 @@ inline GroupBytes load_group(const uint8_t* bytes) {
           vreinterpretq_s8_u8(veorq_u8(vld1q_u8(bytes + 16), flip))};
 }
 
-template <bool kInt4>
-inline GroupBytes load_token(const int8_t* values, int64_t stride, int64_t group) {
-  if (kInt4) return {vld1q_s8(values + 16 * group), vld1q_s8(values + stride / 2 + 16 * group)};
-  return {vld1q_s8(values + 32 * group), vld1q_s8(values + 32 * group + 16)};
+inline GroupBytes load_token(const QuantisedTokens& x, int64_t depth, int64_t t, int64_t group) {
+  const int64_t stride = quantised_stride(depth);
+  const int8_t* values = x.values + t * stride + 16 * group;
+  return {vld1q_s8(values), vld1q_s8(values + stride / 2)};
+}
+
+// kScaleBlock scales from `group` on, 0 from `count` on.
+inline void load_scales(const IntegerRow& row, int64_t group, int64_t count, float* scales) {
+  uint16_t halves[kScaleBlock] = {};
+  std::memcpy(halves, row.scales + 2 * group, static_cast<size_t>(2 * count));
+  for (int64_t i = 0; i < kScaleBlock; i += 4) {
+    vst1q_f32(scales + i, vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(halves + i))));
+  }
 }
 
 #if defined(__ARM_FEATURE_DOTPROD)
@@ -50,31 +63,27 @@ inline int32x4_t dot(const GroupBytes& weights, const GroupBytes& x) {
 }
 #endif
 
-template <bool kInt4>
-inline void gate_up_one(const IntegerLayout& layout, const uint8_t* bundle,
-                        const QuantisedTokens& x, const uint8_t* next, float* products) {
+// Up to kScaleBlock groups from `first` on. `tile` adds one group: tile(group, weights of the rows,
+// their scales).
+template <bool kInt4, int kRows, class Tile>
+inline void each_group(const IntegerRow* rows, int64_t first, int64_t count, const Tile& tile) {
   constexpr int64_t kBytes = kInt4 ? 16 : 32;
-  const IntegerRow gate = row_of(layout, bundle, 0), up = row_of(layout, bundle, 1);
-  const int64_t stride = quantised_stride(layout.groups * kGroupSize);
-  BundleFetch fetch(layout, next);
-  float32x4_t gate_sum = vdupq_n_f32(0.0f), up_sum = gate_sum;
-  for (int64_t g = 0; g < layout.groups; ++g) {
-    fetch.lines(kInt4 ? 1 : 2);
-    const GroupBytes token = load_token<kInt4>(x.values, stride, g);
-    const int32x4_t gate_dot = dot(load_group<kInt4>(gate.values + g * kBytes), token);
-    const int32x4_t up_dot = dot(load_group<kInt4>(up.values + g * kBytes), token);
-    const float gate_scale = scale_at(gate, g) * x.scales[g];
-    const float up_scale = scale_at(up, g) * x.scales[g];
-    gate_sum = vfmaq_n_f32(gate_sum, vcvtq_f32_s32(gate_dot), gate_scale);
-    up_sum = vfmaq_n_f32(up_sum, vcvtq_f32_s32(up_dot), up_scale);
+  float scales[kRows][kScaleBlock];
+  for (int r = 0; r < kRows; ++r) load_scales(rows[r], first, count, scales[r]);
+  for (int64_t i = 0; i < count; ++i) {
+    GroupBytes weights[kRows];
+    float row_scales[kRows];
+    GLASS_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      weights[r] = load_group<kInt4>(rows[r].values + (first + i) * kBytes);
+      row_scales[r] = scales[r][i];
+    }
+    tile(first + i, weights, row_scales);
   }
-  fetch.rest();
-  products[0] = vaddvq_f32(gate_sum);
-  products[1] = vaddvq_f32(up_sum);
 }
 
 #if defined(__ARM_FEATURE_MATMUL_INT8)
-constexpr int kTokens = 2;
+constexpr bool kHasPairs = true;
 
 // Two rows of 8 bytes, as vmmlaq_s32 takes them: the first (0) or second (1) halves of a and b.
 inline int8x16_t rows_of(int8x16_t a, int8x16_t b, int half) {
@@ -82,84 +91,101 @@ inline int8x16_t rows_of(int8x16_t a, int8x16_t b, int half) {
   return vreinterpretq_s8_s64(half == 0 ? vzip1q_s64(first, second) : vzip2q_s64(first, second));
 }
 
-// Two rows times two tokens: [gate x0, gate x1, up x0, up x1].
-inline int32x4_t multiply_pairs(const GroupBytes& gate, const GroupBytes& up, const GroupBytes& x0,
+// Two rows times two tokens: [row 0 x0, row 0 x1, row 1 x0, row 1 x1].
+inline int32x4_t multiply_pairs(const GroupBytes* rows, const GroupBytes& x0,
                                 const GroupBytes& x1) {
   int32x4_t sums = vdupq_n_s32(0);
   GLASS_UNROLL
   for (int half = 0; half < 2; ++half) {
-    sums = vmmlaq_s32(sums, rows_of(gate.first, up.first, half), rows_of(x0.first, x1.first, half));
-    sums = vmmlaq_s32(sums, rows_of(gate.second, up.second, half),
+    sums = vmmlaq_s32(sums, rows_of(rows[0].first, rows[1].first, half),
+                      rows_of(x0.first, x1.first, half));
+    sums = vmmlaq_s32(sums, rows_of(rows[0].second, rows[1].second, half),
                       rows_of(x0.second, x1.second, half));
   }
   return sums;
 }
 
-template <bool kInt4>
-inline void gate_up_two(const IntegerLayout& layout, const uint8_t* bundle,
-                        const QuantisedTokens& x, const uint8_t* next, float* products) {
-  constexpr int64_t kBytes = kInt4 ? 16 : 32;
-  const IntegerRow gate = row_of(layout, bundle, 0), up = row_of(layout, bundle, 1);
-  const int64_t d_model = layout.groups * kGroupSize;
-  const int64_t stride = quantised_stride(d_model), scales = scales_stride(d_model);
-  BundleFetch fetch(layout, next);
-  float32x4_t sums = vdupq_n_f32(0.0f);
-  for (int64_t g = 0; g < layout.groups; ++g) {
-    fetch.lines(kInt4 ? 1 : 2);
-    const int32x4_t dots = multiply_pairs(
-        load_group<kInt4>(gate.values + g * kBytes), load_group<kInt4>(up.values + g * kBytes),
-        load_token<kInt4>(x.values, stride, g), load_token<kInt4>(x.values + stride, stride, g));
-    const float gate_scale = scale_at(gate, g), up_scale = scale_at(up, g);
-    const float x0 = x.scales[g], x1 = x.scales[scales + g];
-    const float32x4_t factors = {gate_scale * x0, gate_scale * x1, up_scale * x0, up_scale * x1};
-    sums = vfmaq_f32(sums, vcvtq_f32_s32(dots), factors);
+// multiply_rows of two rows and an even number of tokens.
+template <bool kInt4, int kTokens>
+inline void multiply_row_pair(const IntegerRow* rows, const QuantisedTokens& x, int64_t depth,
+                              float* products) {
+  const int64_t groups = depth / kGroupSize, stride = scales_stride(depth);
+  float32x4_t sums[kTokens / 2];
+  for (int t = 0; t < kTokens / 2; ++t) sums[t] = vdupq_n_f32(0.0f);
+  for (int64_t g = 0; g < groups; g += kScaleBlock) {
+    const int64_t count = smaller(kScaleBlock, groups - g);
+    each_group<kInt4, 2>(
+        rows, g, count, [&](int64_t group, const GroupBytes* weights, const float* scales) {
+          const float32x4_t row_scales = {scales[0], scales[0], scales[1], scales[1]};
+          GLASS_UNROLL
+          for (int t = 0; t < kTokens; t += 2) {
+            const int32x4_t dots = multiply_pairs(weights, load_token(x, depth, t, group),
+                                                  load_token(x, depth, t + 1, group));
+            const float x0 = x.scales[t * stride + group], x1 = x.scales[(t + 1) * stride + group];
+            const float32x4_t factors = vmulq_f32(row_scales, float32x4_t{x0, x1, x0, x1});
+            sums[t / 2] = vfmaq_f32(sums[t / 2], vcvtq_f32_s32(dots), factors);
+          }
+        });
   }
-  fetch.rest();
-  vst1q_f32(products, sums);
+  for (int t = 0; t < kTokens; t += 2) {
+    vst1_f32(products + t, vget_low_f32(sums[t / 2]));
+    vst1_f32(products + kTokens + t, vget_high_f32(sums[t / 2]));
+  }
 }
 #else
-constexpr int kTokens = 1;
+constexpr bool kHasPairs = false;
+template <bool kInt4, int kTokens>
+void multiply_row_pair(const IntegerRow* rows, const QuantisedTokens& x, int64_t depth,
+                       float* products);
 #endif
 
-template <bool kInt4, int kCount>
-inline void gate_up(const IntegerLayout& layout, const uint8_t* bundle, const QuantisedTokens& x,
-                    const uint8_t* next, float* products) {
-#if defined(__ARM_FEATURE_MATMUL_INT8)
-  if (kCount == 2) return gate_up_two<kInt4>(layout, bundle, x, next, products);
-#endif
-  gate_up_one<kInt4>(layout, bundle, x, next, products);
-}
-
-// 16 weights times factor.
-inline void add_bytes(int8x16_t bytes, float factor, float32x4_t* sums) {
-  const int16x8_t low = vmovl_s8(vget_low_s8(bytes)), high = vmovl_s8(vget_high_s8(bytes));
-  sums[0] = vfmaq_n_f32(sums[0], vcvtq_f32_s32(vmovl_s16(vget_low_s16(low))), factor);
-  sums[1] = vfmaq_n_f32(sums[1], vcvtq_f32_s32(vmovl_s16(vget_high_s16(low))), factor);
-  sums[2] = vfmaq_n_f32(sums[2], vcvtq_f32_s32(vmovl_s16(vget_low_s16(high))), factor);
-  sums[3] = vfmaq_n_f32(sums[3], vcvtq_f32_s32(vmovl_s16(vget_high_s16(high))), factor);
-}
-
-template <bool kInt4, int kCount>
-inline void add_down(const IntegerLayout& layout, const uint8_t* const* bundles, const float* h,
-                     float* y) {
-  constexpr int64_t kBytes = kInt4 ? 16 : 32;
-  IntegerRow rows[kCount];
-  for (int n = 0; n < kCount; ++n) rows[n] = row_of(layout, bundles[n], 2);
-  for (int64_t g = 0; g < layout.groups; ++g) {
-    float* at = y + g * kGroupSize;
-    float32x4_t sums[8];
-    GLASS_UNROLL
-    for (int v = 0; v < 8; ++v) sums[v] = vld1q_f32(at + 4 * v);
-    GLASS_UNROLL
-    for (int n = 0; n < kCount; ++n) {
-      const float factor = h[n] * scale_at(rows[n], g);
-      const GroupBytes weights = load_group<kInt4>(rows[n].values + g * kBytes);
-      add_bytes(weights.first, factor, sums);
-      add_bytes(weights.second, factor, sums + 4);
+// products[r * kTokens + t] = row r times token t.
+template <bool kInt4, int kRows, int kTokens>
+inline void multiply_rows(const IntegerRow* rows, const QuantisedTokens& x, int64_t depth,
+                          Fetch& fetch, float* products) {
+  if constexpr (kHasPairs && kRows == 2 && kTokens % 2 == 0) {
+    return multiply_row_pair<kInt4, kTokens>(rows, x, depth, products);
+  } else {
+    const int64_t groups = depth / kGroupSize, stride = scales_stride(depth);
+    float32x4_t sums[kRows * kTokens];
+    for (int i = 0; i < kRows * kTokens; ++i) sums[i] = vdupq_n_f32(0.0f);
+    for (int64_t g = 0; g < groups; g += kScaleBlock) {
+      const int64_t count = smaller(kScaleBlock, groups - g);
+      each_group<kInt4, kRows>(rows, g, count,
+                               [&](int64_t group, const GroupBytes* weights, const float* scales) {
+                                 fetch.lines(kInt4 ? (kRows + 1) / 2 : kRows);
+                                 GLASS_UNROLL
+                                 for (int t = 0; t < kTokens; ++t) {
+                                   const GroupBytes token = load_token(x, depth, t, group);
+                                   const float token_scale = x.scales[t * stride + group];
+                                   GLASS_UNROLL
+                                   for (int r = 0; r < kRows; ++r) {
+                                     float32x4_t& sum = sums[r * kTokens + t];
+                                     sum = vfmaq_n_f32(sum, vcvtq_f32_s32(dot(weights[r], token)),
+                                                       scales[r] * token_scale);
+                                   }
+                                 }
+                               });
     }
-    GLASS_UNROLL
-    for (int v = 0; v < 8; ++v) vst1q_f32(at + 4 * v, sums[v]);
+    for (int i = 0; i < kRows * kTokens; ++i) products[i] = vaddvq_f32(sums[i]);
   }
+}
+
+// 16 signed bytes as floats.
+inline void bytes_to_floats(int8x16_t bytes, Vec* values) {
+  const int16x8_t low = vmovl_s8(vget_low_s8(bytes)), high = vmovl_s8(vget_high_s8(bytes));
+  values[0] = vcvtq_f32_s32(vmovl_s16(vget_low_s16(low)));
+  values[1] = vcvtq_f32_s32(vmovl_s16(vget_high_s16(low)));
+  values[2] = vcvtq_f32_s32(vmovl_s16(vget_low_s16(high)));
+  values[3] = vcvtq_f32_s32(vmovl_s16(vget_high_s16(high)));
+}
+
+// The integers of a group.
+template <bool kInt4>
+inline void group_floats(const uint8_t* bytes, Vec (&values)[kGroupVecs]) {
+  const GroupBytes group = load_group<kInt4>(bytes);
+  bytes_to_floats(group.first, values);
+  bytes_to_floats(group.second, values + 4);
 }
 
 }  // namespace

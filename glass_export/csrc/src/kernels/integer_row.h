@@ -1,4 +1,5 @@
-// Where the parts of an integer bundle lie, and its scales. See docs/adr/0012-integer-bundles.md.
+// Where the parts of integer bundles and rows lie, and their scales. See
+// docs/adr/0012-integer-bundles.md.
 #pragma once
 
 #include <cstdint>
@@ -8,6 +9,9 @@
 
 namespace glass::internal {
 namespace {
+
+// Scales that are read at a time.
+constexpr int64_t kScaleBlock = 16;
 
 struct IntegerLayout {
   int64_t groups;  // of a row
@@ -25,31 +29,21 @@ struct IntegerRow {
   const uint8_t* scales;  // float16
 };
 
-// Row 0 gate, 1 up, 2 down.
+// Of a neuron: 0 gate, 1 up, 2 down.
 inline IntegerRow row_of(const IntegerLayout& layout, const uint8_t* bundle, int64_t which) {
   return {bundle + which * layout.row, bundle + 3 * layout.row + which * 2 * layout.groups};
 }
 
-// Finite float16 to float, by rebiasing the exponent: 2^112 = 2^(127 - 15).
-inline float half_to_float(uint16_t half) {
-  const uint32_t magnitude = static_cast<uint32_t>(half & 0x7fff) << 13;
-  float value;
-  std::memcpy(&value, &magnitude, sizeof(value));
-  value *= 0x1p112f;
-  return (half & 0x8000) != 0 ? -value : value;
+// Of a linear layer, whose rows are layout.row + 2 * layout.groups bytes apart.
+inline IntegerRow linear_row(const IntegerLayout& layout, const uint8_t* bytes) {
+  return {bytes, bytes + layout.row};
 }
 
-inline float scale_at(const IntegerRow& row, int64_t group) {
-  uint16_t half;
-  std::memcpy(&half, row.scales + 2 * group, sizeof(half));
-  return half_to_float(half);
-}
-
-// Fetches a bundle line by line, a few lines at each step of the work that hides it.
-class BundleFetch {
+// Fetches bytes line by line, a few lines at each step of the work that hides it.
+class Fetch {
  public:
-  BundleFetch(const IntegerLayout& layout, const uint8_t* bundle)
-      : next_(bundle), end_(bundle == nullptr ? nullptr : bundle + layout.stride) {}
+  Fetch() = default;
+  Fetch(const uint8_t* first, int64_t bytes) : next_(first), end_(first + bytes) {}
 
   void lines(int count) {
     for (; count > 0 && next_ < end_; --count, next_ += 64) fetch(next_);
@@ -62,8 +56,8 @@ class BundleFetch {
   // Into the second level of cache: the first has too few places for lines that are on their way.
   static void fetch(const uint8_t* line) { __builtin_prefetch(line, 0, 2); }
 
-  const uint8_t* next_;
-  const uint8_t* end_;
+  const uint8_t* next_ = nullptr;
+  const uint8_t* end_ = nullptr;
 };
 
 }  // namespace

@@ -67,8 +67,7 @@ struct HiddenTask {
 
 // Columns [column_begin, column_end) of y = h down^T for a block of tokens.
 struct DownTask {
-  const float* rows = nullptr;  // the first down row
-  int64_t row_stride = 0;       // to the next one
+  const float* bundles = nullptr;  // [F,3,D]
   int64_t d_ff = 0;
   int64_t d_model = 0;
   const float* hidden = nullptr;  // [F,stride]
@@ -78,7 +77,6 @@ struct DownTask {
   int64_t column_end = 0;
   float* packed = nullptr;  // scratch [kNeuronBlock,kMaxTileColumns]
   float* y = nullptr;       // [tokens,D]
-  bool accumulate = false;  // y += h down^T
 };
 
 // Adds the scores of a block of tokens for neurons [neuron_begin, neuron_end).
@@ -127,64 +125,6 @@ constexpr int64_t attend_scratch(int64_t head_dim) {
   return kQueryBlock * (2 * head_dim + kKeyBlock + 3);
 }
 
-// Bytes of a token's int8 values, and floats of its scales: padded, so that whole vectors of either
-// can be read. int8 weights have them in order. For int4 weights the first half holds the first
-// 16 values of each group and the second half the others, as low and high nibbles do.
-static inline int64_t quantised_stride(int64_t d_model) { return (d_model + 127) / 128 * 128; }
-static inline int64_t scales_stride(int64_t d_model) { return (d_model / 32 + 15) / 16 * 16; }
-
-// Tokens in int8: x = scale * value in each group.
-struct QuantisedTokens {
-  const int8_t* values = nullptr;  // [S,quantised_stride]
-  const float* scales = nullptr;   // [S,scales_stride]
-  const float* sums = nullptr;     // [S,scales_stride], scale times the sum of the values
-};
-
-struct QuantiseTask {
-  BundleFormat format = BundleFormat::kInt4;
-  const float* x = nullptr;  // [S,D]
-  int64_t tokens = 0;
-  int64_t d_model = 0;
-  int8_t* values = nullptr;
-  float* scales = nullptr;
-  float* sums = nullptr;
-};
-
-// As SparseFfnTask, of integer weights.
-struct IntegerFfnTask {
-  BundleFormat format = BundleFormat::kInt4;
-  const uint8_t* bundles = nullptr;
-  const int32_t* neurons = nullptr;
-  int64_t count = 0;
-  int64_t d_model = 0;
-  Activation activation = Activation::kSilu;
-  QuantisedTokens x;
-  int64_t tokens = 0;
-  float* y = nullptr;
-  float* hidden = nullptr;
-  int64_t hidden_stride = 0;
-};
-
-// Columns [column_begin, column_end), whole groups, of `rows` rows of `count` neurons as floats.
-struct DequantiseTask {
-  BundleFormat format = BundleFormat::kInt4;
-  const uint8_t* bundles = nullptr;
-  int64_t count = 0;
-  int64_t d_model = 0;
-  int64_t first_row = 0;  // 0 gate, 1 up, 2 down
-  int64_t rows = 1;
-  int64_t column_begin = 0;
-  int64_t column_end = 0;
-  float* weights = nullptr;  // row r of neuron j at weights + j * neuron_stride + r * D
-  int64_t neuron_stride = 0;
-};
-
-struct IntegerKernels {
-  void (*quantise)(const QuantiseTask& task);
-  void (*sparse_ffn)(const IntegerFfnTask& task);
-  void (*dequantise)(const DequantiseTask& task);
-};
-
 struct Kernels {
   int64_t lanes;  // floats in a vector
   void (*sparse_ffn)(const SparseFfnTask& task);
@@ -202,12 +142,5 @@ const Kernels* portable_kernels();
 const Kernels* avx2_kernels();
 const Kernels* avx512_kernels();
 const Kernels* neon_kernels();
-const IntegerKernels* portable_integer_kernels();
-const IntegerKernels* avx2_integer_kernels();
-const IntegerKernels* avx2_vnni_integer_kernels();
-const IntegerKernels* avx512_vnni_integer_kernels();
-const IntegerKernels* neon_integer_kernels();
-const IntegerKernels* neon_dot_integer_kernels();
-const IntegerKernels* neon_i8mm_integer_kernels();
 
 }  // namespace glass::internal

@@ -1,8 +1,8 @@
 #include "kernels/vec_avx2.h"
 // Vectors, then products: the rest is written in terms of them.
 #include "kernels/integer_avx2.h"
-// The products come first.
-#include "kernels/integer_ffn.h"
+// The products come first: the table is written in terms of them.
+#include "kernels/integer_table.h"
 
 namespace glass::internal {
 
