@@ -3,8 +3,11 @@
 These are what ``csrc`` implements (namespace ``glass``), each with an ``.out`` form, which
 ExecuTorch calls. Targets lower the semantic operators of this package (``glass_ir``) to them.
 
-Legend: S tokens, D model width, F FFN width, K kept neurons, L layers, H query heads, G key/value
-heads, E head width, C cache length.
+Integer weights are uint8 bytes, whose format follows from their number and D; see
+``glass_export.bundles``. Where weights are integers, tokens are rounded to int8 too.
+
+Legend: S tokens, D model width, F FFN width, K kept neurons, L layers, N rows of a linear, H query
+heads, G key/value heads, E head width, C cache length.
 """
 
 from __future__ import annotations
@@ -17,12 +20,15 @@ import torch
 from torch import Tensor
 from torch.library import Library, register_fake
 
+from glass_export import bundles
+from glass_export.bundles import BundleFormat
+from glass_export.errors import LoweringError
 from glass_export.ops.attention import attend, unpack
 from glass_export.ops.ffn import ACTIVATIONS
 from glass_export.ops.rope import rotate
 from glass_export.spec import Activation
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 """As in csrc/include/glass/abi.h: an artifact runs only on a library of its own version."""
 
 ACTIVATION_CODES: dict[str, int] = {name: code for code, name in enumerate(get_args(Activation))}
@@ -75,6 +81,31 @@ def _like(x: Tensor) -> Tensor:
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
+def _form(got: int, width: int, bytes_of: Callable[[int, BundleFormat], int]) -> BundleFormat:
+    """The format whose rows or bundles of ``width`` weights have ``got`` bytes."""
+    forms: tuple[BundleFormat, ...] = get_args(BundleFormat)
+    for form in forms:
+        if bytes_of(width, form) == got:
+            return form
+    wanted = " or ".join(f"{bytes_of(width, form)} ({form})" for form in forms)
+    raise LoweringError(f"weights of width {width}: got {got} bytes a row, expected {wanted}")
+
+
+def _rounded(x: Tensor) -> Tensor:
+    """What the kernels with integer weights take x [..,D] for."""
+    rows = x.detach().reshape(-1, x.shape[-1]).numpy()
+    return torch.from_numpy(bundles.quantise_tokens(rows)).reshape(x.shape)
+
+
+def _floats(x: Tensor, bundle: Tensor) -> tuple[Tensor, Tensor]:
+    """Tokens and bundles [F,3,D] as the kernels compute with them."""
+    if bundle.dtype != torch.uint8:
+        return x, bundle
+    width = x.shape[-1]
+    form = _form(bundle.shape[1], width, bundles.bundle_bytes)
+    return _rounded(x), torch.from_numpy(bundles.dequantise(bundle.numpy(), width, form))
+
+
 def _gated(x: Tensor, bundle: Tensor, activation: int) -> Tensor:
     gate, up, _ = bundle.unbind(1)
     return ACTIVATIONS[_NAMES[activation]](x @ gate.T) * (x @ up.T)
@@ -88,10 +119,10 @@ def _gated(x: Tensor, bundle: Tensor, activation: int) -> Tensor:
 def sparse_ffn(x: Tensor, bundle: Tensor, indices: Tensor, layer: int, activation: int) -> Tensor:
     """Gated FFN of the neurons ``indices[layer]`` alone, read in place from their bundles.
 
-    Shape: x [..,S,D], bundle [F,3,D] (gate, up and down row of each neuron), indices int32 [L,K],
-    each row ascending without repetition -> [..,S,D].
+    Shape: x [..,S,D], bundle [F,3,D] (gate, up and down row of each neuron) or uint8 [F,bytes],
+    indices int32 [L,K], each row ascending without repetition -> [..,S,D].
     """
-    kept = bundle[indices[layer].long()]
+    x, kept = _floats(x, bundle[indices[layer].long()])
     return _gated(x, kept, activation) @ kept[:, 2]
 
 
@@ -109,11 +140,43 @@ def dense_ffn(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gated FFN of all neurons with the sums of their local scores; see ``glass_ir::scoring_ffn``.
 
-    Shape: x [1,S,D], bundle [F,3,D], score_weights [S] -> [1,S,D], [F], [F].
+    Shape: x [1,S,D], bundle [F,3,D] or uint8 [F,bytes], score_weights [S] -> [1,S,D], [F], [F].
     """
+    x, bundle = _floats(x, bundle)
     hidden = _gated(x, bundle, activation)
     unit = hidden[0] * torch.rsqrt(hidden[0].pow(2).sum(-1, keepdim=True).clamp_min(1e-30))
     return hidden @ bundle[:, 2], score_weights @ unit.abs(), score_weights @ unit.pow(2)
+
+
+@_define(
+    "Tensor x, Tensor weight, Tensor? bias",
+    ("out",),
+    lambda x, weight, bias: x.new_empty((*x.shape[:-1], weight.shape[0])),
+)
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """A linear layer, x weight^T + bias, of integer weights.
+
+    Shape: x [..,D], weight uint8 [N,bytes], bias [N] -> [..,N].
+    """
+    width = x.shape[-1]
+    form = _form(weight.shape[1], width, bundles.row_bytes)
+    rows = torch.from_numpy(bundles.dequantise_rows(weight.numpy(), width, form))
+    return torch.nn.functional.linear(_rounded(x), rows, bias)
+
+
+@_define(
+    "Tensor weight, Tensor indices, int width",
+    ("out",),
+    lambda weight, indices, width: weight.new_empty((*indices.shape, width), dtype=torch.float32),
+)
+def embedding(weight: Tensor, indices: Tensor, width: int) -> Tensor:
+    """Rows of an integer table as numbers.
+
+    Shape: weight uint8 [N,bytes] of rows of ``width`` D, indices int64 [..] -> [..,D].
+    """
+    form = _form(weight.shape[1], width, bundles.row_bytes)
+    rows = bundles.dequantise_rows(weight[indices.reshape(-1)].numpy(), width, form)
+    return torch.from_numpy(rows).reshape(*indices.shape, width)
 
 
 @_define("Tensor x, Tensor weight, float eps", ("out",), lambda x, weight, eps: _like(x))

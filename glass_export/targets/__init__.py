@@ -14,9 +14,13 @@ if TYPE_CHECKING:
     from glass_export.targets.base import Target
 
 
+_SHARED = ("base", "integer")
+"""Modules of this package that are no targets."""
+
+
 def known_targets() -> list[str]:
     """Names of the targets that ``--target`` accepts."""
-    return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name != "base")
+    return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name not in _SHARED)
 
 
 def check_target(name: str) -> None:

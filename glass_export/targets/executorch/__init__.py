@@ -1,14 +1,15 @@
 """ExecuTorch: one ``model.pte`` with the methods ``prefill`` and ``decode`` over shared caches.
 
-FFN weights are stored once, neuron by neuron, and read in place by both methods; other linears go
-to XNNPACK. With ``custom_ops = false`` the program consists of stock operators alone.
+FFN weights are stored once, neuron by neuron, and read in place by both methods. float32 linears
+go to XNNPACK; int8 and int4 weights, those of linears and embeddings too, have the project's own
+kernels. With ``custom_ops = false`` the program consists of stock operators alone.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,11 @@ from glass_export.ops.kernels import ABI_VERSION
 from glass_export.recipe import TargetRecipe
 from glass_export.runtime.program_metadata import encode
 from glass_export.spec import FfnSite, GraphSignature, TensorSpec
+from glass_export.targets import integer
 from glass_export.targets.base import LoweringInput
 from glass_export.targets.executorch import quantize
 from glass_export.targets.executorch.module import LoweredModule, TensorStore
-from glass_export.targets.executorch.native import NATIVE
+from glass_export.targets.executorch.native import native
 from glass_export.targets.executorch.portable import PORTABLE
 from glass_export.targets.executorch.program import trace, write_program
 
@@ -40,13 +42,19 @@ def check(options: TargetRecipe) -> None:
 @contextmanager
 def numerics(model: PreTrainedModel, sites: list[FfnSite], options: TargetRecipe) -> Iterator[bool]:
     """See targets.base.Target."""
-    with quantize.quantized(model, sites, options.dtype):
+    with ExitStack() as rounded:
+        if options.dtype != "fp32" and options.custom_ops:
+            rounded.enter_context(integer.rounded_ffns(model, sites, options.dtype))
+            rounded.enter_context(integer.rounded_linears(model, sites, options.dtype))
+        elif options.dtype != "fp32":
+            rounded.enter_context(quantize.quantized(model, sites, options.dtype))
         yield options.dtype == "fp32"
 
 
 def lower(source: LoweringInput, folder: Path) -> TargetInfo:
     """Write ``model.pte`` into ``folder``; see targets.base.Target."""
-    dialect, store = NATIVE if source.options.custom_ops else PORTABLE, TensorStore()
+    options, store = source.options, TensorStore()
+    dialect = native(options.dtype) if options.custom_ops else PORTABLE
     modules = {
         graph.name: LoweredModule(graph, source.sites, store, dialect)
         for graph in (source.prefill, source.decode)
@@ -55,16 +63,17 @@ def lower(source: LoweringInput, folder: Path) -> TargetInfo:
     with progress("lowering to ExecuTorch", 3, "steps") as task:
         methods: dict[str, ExportedProgram] = {}
         for name, module in modules.items():
-            quantize.quantize(module, source.options.dtype)
+            if not options.custom_ops:
+                quantize.quantize(module, options.dtype)
             methods[name] = trace(module, *_example(source, signatures[name]))
             task.advance()
         write_program(methods, _constants(source), folder / PROGRAM_FILE)
         task.advance()
     return TargetInfo(
         name="executorch",
-        dtype=source.options.dtype,
-        ffn_dtype="fp32",
-        custom_ops=source.options.custom_ops,
+        dtype=options.dtype,
+        ffn_dtype=options.dtype if options.custom_ops else "fp32",
+        custom_ops=options.custom_ops,
         prefill_chunk=source.prefill_chunk,
         graphs=dict.fromkeys(signatures, PROGRAM_FILE),
         signatures=signatures,

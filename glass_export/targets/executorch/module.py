@@ -25,13 +25,16 @@ Translator = Callable[["LoweredModule", fx.Node], Any]
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """What stands for each operator, and in which form an FFN's weights are stored.
+    """What stands for each operator, and in which form weights are stored.
 
-    ``ffn_weights`` turns gate [F,D], up [F,D] and down [D,F] of a site into named stored weights.
+    ``ffn_weights`` turns gate [F,D], up [F,D] and down [D,F] of a site into named stored weights;
+    ``rows`` does so with the weight [N,D] of a linear or embedding, which is a torch module where
+    there is no ``rows``.
     """
 
     translators: Mapping[Any, Translator]
     ffn_weights: Callable[[Weight, Weight, Weight], Mapping[str, Weight]]
+    rows: Callable[[Weight], Weight] | None = None
 
 
 LINEAR = torch.ops.aten.linear.default
@@ -77,8 +80,9 @@ class LoweredModule(nn.Module):
             if node.op == "placeholder" and (match := _CACHE.fullmatch(node.name)):
                 shape = [int(d) for d in shape_of(node)]
                 self.register_buffer(_cache_name(*match.groups()), torch.zeros(shape))
+        add = self._add_rows if dialect.rows else self._add_layer
         for node in source.nodes(LINEAR, EMBEDDING):
-            self._add_layer(node)
+            add(node)
         for site in sites:
             self._add_ffn(site)
         for name in sorted(self._direct_weights()):
@@ -113,6 +117,10 @@ class LoweredModule(nn.Module):
         """The module of a linear or embedding node."""
         return self.get_submodule(self._layer_name(node))
 
+    def rows(self, node: fx.Node) -> Tensor:
+        """The stored rows of a linear or embedding node."""
+        return self.get_buffer(self._rows_name(node))
+
     def ffn(self, node: fx.Node) -> dict[str, Tensor]:
         """The stored weights of an FFN node, by the dialect's names."""
         site = ffn_site(self.source, self.sites, node)
@@ -125,15 +133,25 @@ class LoweredModule(nn.Module):
             self.register_buffer(name, self.store(replace(weight, name=name)))
 
     def _direct_weights(self) -> set[str]:
-        """Names of the weights that neither a layer nor an FFN holds: norms and tables."""
+        """Names of the weights that neither a layer nor an FFN holds."""
         held = {self._layer_weight(node).name for node in self.source.nodes(LINEAR, EMBEDDING)}
         held |= {w.name for site in self.sites for w in ffn_matrices(self.source, site)}
-        biases = {
-            self.source.weight(node.args[2]).name
-            for node in self.source.nodes(LINEAR)
-            if len(node.args) > 2 and isinstance(node.args[2], fx.Node)
-        }
-        return self._by_name.keys() - held - biases
+        if self.dialect.rows is None:
+            held |= {
+                self.source.weight(node.args[2]).name
+                for node in self.source.nodes(LINEAR)
+                if len(node.args) > 2 and isinstance(node.args[2], fx.Node)
+            }
+        return self._by_name.keys() - held
+
+    def _add_rows(self, node: fx.Node) -> None:
+        """A tensor that serves as an embedding and as a head is stored once."""
+        assert self.dialect.rows is not None
+        name, weight = self._rows_name(node), self.dialect.rows(self._layer_weight(node))
+        self.register_buffer(name, self.store(replace(weight, name=name)))
+
+    def _rows_name(self, node: fx.Node) -> str:
+        return f"rows_{_identifier(self._layer_weight(node).name)}"
 
     def _add_layer(self, node: fx.Node) -> None:
         """Linears and embeddings are modules, because that is what quantisation works on."""

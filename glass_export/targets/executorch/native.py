@@ -1,17 +1,24 @@
-"""The dialect that uses the project's own operators: few nodes a layer, FFN weights in place."""
+"""The dialect that uses the project's own operators: few nodes a layer, FFN weights in place.
+
+In float32 linears are left to XNNPACK; integer linears are the project's own too.
+"""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, fx
 
 import glass_export.ops.kernels  # noqa: F401  (registers torch.ops.glass)
-from glass_export.graph import Weight
+from glass_export.bundles import BundleFormat, bundle_bytes, quantise, quantise_rows, row_bytes
+from glass_export.graph import Weight, shape_of
 from glass_export.ops.kernels import ACTIVATION_CODES
+from glass_export.recipe import Dtype
 from glass_export.targets.executorch.common import COMMON
-from glass_export.targets.executorch.module import Dialect, LoweredModule
+from glass_export.targets.executorch.module import EMBEDDING, LINEAR, Dialect, LoweredModule
 
 _IR, _KERNELS = torch.ops.glass_ir, torch.ops.glass
 
@@ -24,6 +31,31 @@ def _bundle(gate: Weight, up: Weight, down: Weight) -> dict[str, Weight]:
         return torch.stack([gate.load(), up.load(), down.load().T], dim=1)
 
     return {"bundle": Weight("bundle", (width, 3, depth), gate.dtype, load)}
+
+
+def _integer_bundle(
+    form: BundleFormat, gate: Weight, up: Weight, down: Weight
+) -> dict[str, Weight]:
+    """The same in integers, uint8 [F,bytes]."""
+    width, depth = gate.shape
+    floats = _bundle(gate, up, down)["bundle"]
+    shape = (width, bundle_bytes(depth, form))
+    return {"bundle": _integers("bundle", floats, shape, lambda array: quantise(array, form))}
+
+
+def _integer_rows(form: BundleFormat, weight: Weight) -> Weight:
+    """Rows [N,D] of a linear or embedding in integers, uint8 [N,bytes]."""
+    count, depth = weight.shape
+    shape = (count, row_bytes(depth, form))
+    return _integers(weight.name, weight, shape, lambda array: quantise_rows(array, form))
+
+
+def _integers(name: str, floats: Weight, shape: tuple[int, ...], change: Any) -> Weight:
+    def load() -> Tensor:
+        array: np.ndarray = floats.load().detach().float().numpy()
+        return torch.from_numpy(change(array))
+
+    return Weight(name, shape, torch.uint8, load)
 
 
 def _scoring_ffn(m: LoweredModule, node: fx.Node) -> Any:
@@ -43,7 +75,17 @@ def _rotary_attention(m: LoweredModule, node: fx.Node) -> Any:
     return [_KERNELS.rotary_attention(*(m.value(argument) for argument in node.args)), None, None]
 
 
-NATIVE = Dialect(
+def _linear(m: LoweredModule, node: fx.Node) -> Any:
+    bias = node.args[2] if len(node.args) > 2 else None
+    return _KERNELS.linear(m.value(node.args[0]), m.rows(node), m.value(bias))
+
+
+def _embedding(m: LoweredModule, node: fx.Node) -> Any:
+    width = int(shape_of(node)[-1])
+    return _KERNELS.embedding(m.rows(node), m.value(node.args[1]), width)
+
+
+_FLOAT = Dialect(
     {
         **COMMON,
         _IR.rms_norm.default: lambda m, node: _KERNELS.rms_norm(*map(m.value, node.args)),
@@ -54,4 +96,11 @@ NATIVE = Dialect(
     },
     ffn_weights=_bundle,
 )
-"""Needs the library that is built from csrc."""
+_INTEGER = {**_FLOAT.translators, LINEAR: _linear, EMBEDDING: _embedding}
+
+
+def native(dtype: Dtype) -> Dialect:
+    """The dialect for a number format. Its programs need the library that is built from csrc."""
+    if dtype == "fp32":
+        return _FLOAT
+    return Dialect(_INTEGER, partial(_integer_bundle, dtype), partial(_integer_rows, dtype))

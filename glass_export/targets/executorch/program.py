@@ -25,6 +25,9 @@ from glass_export.errors import LoweringError
 from glass_export.log import third_party_silence
 from glass_export.targets.executorch.module import LoweredModule
 
+_CACHE_LINE = 64
+"""Bytes. Weights that start at one are read fastest."""
+
 
 def trace(
     module: LoweredModule, inputs: tuple[Tensor, ...], dynamic: tuple[Any, ...]
@@ -78,6 +81,7 @@ def write_program(
                 emit_mutable_buffer_names=True,
                 extract_delegate_segments=True,
                 do_quant_fusion_and_const_prop=True,
+                constant_tensor_alignment=_CACHE_LINE,
             )
         )
         with path.open("wb") as file:

@@ -1,4 +1,4 @@
-"""Number formats of the linears and embeddings, by torchao; FFN weights stay float32.
+"""Number formats of linears and embeddings in stock operators, by torchao; FFNs stay float32.
 
 ``int8``: linears with 8-bit rows and 8-bit activations per token (8da8w), embeddings with 8-bit
 rows. ``int4``: linears and embeddings with 4-bit groups of 32 (8da4w).
@@ -6,7 +6,6 @@ rows. ``int4``: linears and embeddings with 4-bit groups of 32 (8da4w).
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -28,6 +27,7 @@ from transformers import PreTrainedModel
 from glass_export.errors import LoweringError
 from glass_export.recipe import Dtype
 from glass_export.spec import FfnSite
+from glass_export.targets.integer import swap, with_weight
 
 GROUP = 32
 _FORMATS: dict[str, tuple[torch.dtype, Granularity]] = {
@@ -59,24 +59,19 @@ def quantized(model: PreTrainedModel, sites: list[FfnSite], dtype: Dtype) -> Ite
     with ExitStack() as undo:
         for name, layer in list(model.named_modules()) if dtype != "fp32" else []:
             if isinstance(layer, (nn.Linear, nn.Embedding)) and not name.startswith(ffns):
-                parent, leaf = model.get_submodule(name.rpartition(".")[0]), name.rpartition(".")[2]
-                undo.callback(setattr, parent, leaf, layer)
-                setattr(parent, leaf, _rounded(layer, dtype))
+                swap(undo, model, name, _rounded(layer, dtype))
         yield
 
 
 def _rounded(layer: nn.Linear | nn.Embedding, dtype: Dtype) -> nn.Module:
     """A copy of a layer whose weights, and a linear's inputs, are rounded as quantisation does."""
-    clone = copy.copy(layer)  # shares the weight until it is replaced
-    clone._parameters = dict(layer._parameters)
-    _apply(nn.Sequential(clone), dtype)
-    weight: Any = clone.weight
-    if isinstance(clone, nn.Linear) and dtype == "int4":
+    quantised = with_weight(layer, layer.weight)
+    _apply(nn.Sequential(quantised), dtype)
+    weight: Any = quantised.weight
+    if isinstance(layer, nn.Linear) and dtype == "int4":
         weight.scale = weight.scale.bfloat16().float()  # as XNNPACK stores the scales of groups
-    clone.weight = nn.Parameter(weight.dequantize(), requires_grad=False)
-    if isinstance(clone, nn.Linear):
-        return nn.Sequential(_RoundedTokens(), clone)
-    return clone
+    rounded = with_weight(layer, weight.dequantize())
+    return nn.Sequential(_RoundedTokens(), rounded) if isinstance(layer, nn.Linear) else rounded
 
 
 class _RoundedTokens(nn.Module):

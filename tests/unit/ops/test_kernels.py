@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from glass_export import native, ops
+from glass_export import bundles, native, ops
+from glass_export.errors import LoweringError
 from glass_export.ops.ffn import ACTIVATIONS
 from glass_export.ops.kernels import ABI_VERSION, ACTIVATION_CODES
 
@@ -20,7 +21,11 @@ OUTPUTS = {
     "rms_norm": ("out",),
     "add_rms_norm": ("out", "sum"),
     "rotary_attention": ("out",),
+    "linear": ("out",),
+    "embedding": ("out",),
 }
+FORMS = ("int8", "int4")
+WIDE = 64  # integer rows are groups of 32
 
 
 def close(got: Tensor, wanted: Tensor) -> bool:
@@ -59,7 +64,27 @@ def samples() -> dict[str, tuple[object, ...]]:
         "rms_norm": (x, weight, 1e-5),
         "add_rms_norm": (x, torch.randn_like(x), weight, 1e-5),
         "rotary_attention": attention,
+        "linear": (torch.randn(1, 3, WIDE), integer_rows("int4")[0], torch.randn(11)),
+        "embedding": (integer_rows("int8")[0], torch.tensor([[3, 0, 10]]), WIDE),
     }
+
+
+def integer_ffn(form: str) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+    """Bundles uint8 [F,bytes] and the gate, up [F,D] and down [D,F] that they stand for."""
+    floats = (torch.randn(D_FF, 3, WIDE) / 4).numpy()
+    stored = bundles.quantise(floats, form)
+    gate, up, down = torch.from_numpy(bundles.dequantise(stored, WIDE, form)).unbind(1)
+    return torch.from_numpy(stored), (gate, up, down.T)
+
+
+def integer_rows(form: str) -> tuple[Tensor, Tensor]:
+    """Rows uint8 [N,bytes] and the numbers [N,D] that they stand for."""
+    stored = bundles.quantise_rows(torch.randn(11, WIDE).numpy(), form)
+    return torch.from_numpy(stored), torch.from_numpy(bundles.dequantise_rows(stored, WIDE, form))
+
+
+def rounded(x: Tensor) -> Tensor:
+    return torch.from_numpy(bundles.quantise_tokens(x[0].numpy()))[None]
 
 
 def copies(arguments: tuple[object, ...]) -> list[object]:
@@ -82,6 +107,33 @@ def test_dense_ffn_is_the_semantic_one(activation: str) -> None:
     wanted = ops.scoring_ffn(x, *weights, score_weights, activation)
     got = KERNELS.dense_ffn(x, bundle(*weights), score_weights, code)
     assert all(map(close, got, wanted))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_integer_ffns_are_the_semantic_ones_of_rounded_tokens(form: str) -> None:
+    stored, weights = integer_ffn(form)
+    x, kept = torch.randn(1, 3, WIDE), torch.tensor([[0, 1], [3, 17]], dtype=torch.int32)
+    wanted = ops.sparse_ffn(rounded(x), *weights, kept, 1, "silu")
+    assert close(KERNELS.sparse_ffn(x, stored, kept, 1, 0), wanted)
+    scores = ops.scoring_ffn(rounded(x), *weights, torch.ones(3), "silu")
+    assert all(map(close, KERNELS.dense_ffn(x, stored, torch.ones(3), 0), scores))
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_integer_linears_and_embeddings_are_those_of_their_numbers(form: str) -> None:
+    (stored, numbers), x = integer_rows(form), torch.randn(1, 3, WIDE)
+    bias = torch.randn(11)
+    assert close(KERNELS.linear(x, stored, bias), rounded(x) @ numbers.T + bias)
+    assert close(KERNELS.linear(x, stored, None), rounded(x) @ numbers.T)
+    ids = torch.tensor([[3, 0], [10, 3]])
+    assert torch.equal(KERNELS.embedding(stored, ids, WIDE), numbers[ids])
+
+
+def test_integer_weights_of_another_width_are_refused() -> None:
+    stored, _ = integer_ffn("int4")
+    message = "got 128 bytes a row, expected 320 .int8. or 192 .int4."
+    with pytest.raises(LoweringError, match=f"weights of width 96: {message}"):
+        KERNELS.dense_ffn(torch.randn(1, 2, 96), stored, torch.ones(2), 0)
 
 
 def test_norms_are_the_semantic_ones() -> None:

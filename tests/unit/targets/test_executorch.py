@@ -140,7 +140,7 @@ def test_metadata_agrees_with_the_manifest(folder: Path, portable: Path) -> None
         assert special[:4] == [0, 1, 2, 3]
         assert got["special_token_ids"] == ",".join(map(str, special))
         assert got["recipe_digest"] == manifest.recipe_digest
-        assert got["dtype"] == "fp32" and got["abi_version"] == "1"
+        assert got["dtype"] == "fp32" and got["abi_version"] == "2"
         assert got["custom_ops"] == str(manifest.target.custom_ops).lower()
 
 

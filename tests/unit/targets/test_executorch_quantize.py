@@ -8,16 +8,16 @@ from pathlib import Path
 import pytest
 import torch
 from executorch.exir._serialize._program import deserialize_pte_binary
-from tiny_models import CONTEXT, D_FF, tiny_model
+from tiny_models import CONFIGS, CONTEXT, D_FF, LAYERS, tiny_model
 from torch import nn
 from torchao.quantization.quantize_.workflows.intx.intx_unpacked_to_int8_tensor import (
     IntxUnpackedToInt8Tensor,
 )
 
 from glass_export.artifact import Artifact
-from glass_export.errors import LoweringError, RecipeError
+from glass_export.errors import LoweringError
 from glass_export.families import find_ffns
-from glass_export.pipeline import export
+from glass_export.manifest import TargetInfo
 from glass_export.targets.executorch import quantize
 from glass_export.verify.eager import SMOOTH_TOLERANCE
 
@@ -25,20 +25,46 @@ Exported = Callable[..., Path]
 IDS = torch.tensor([[0, 5, 9, 200, 31, 7]])
 
 
-@pytest.mark.parametrize(("dtype", "share"), [("int8", 0.27), ("int4", 0.16)])
-def test_a_quantised_program_is_verified_and_smaller(
-    exported: Exported, dtype: str, share: float
-) -> None:
-    folder = exported("llama", "executorch", f"target.dtype={dtype}", layers=2)
+def constant_bytes(folder: Path) -> int:
+    file = deserialize_pte_binary((folder / "model.pte").read_bytes())
+    data = sum(len(buffer.storage) for buffer in file.program.constant_buffer)
+    return data + sum(map(len, file.named_data.buffers if file.named_data else []))
+
+
+def verified(folder: Path) -> TargetInfo:
     manifest = Artifact.open(folder).manifest
-    assert (manifest.target.dtype, manifest.target.ffn_dtype) == (dtype, "fp32")
-    assert manifest.target.custom_ops
     report = manifest.verification
     assert report is not None and report["passed"]
     assert report["tolerance"]["logits"] > SMOOTH_TOLERANCE
-    file = deserialize_pte_binary((folder / "model.pte").read_bytes())
-    data = sum(len(buffer.storage) for buffer in file.program.constant_buffer)
-    data += sum(len(buffer) for buffer in file.named_data.buffers)
+    return manifest.target
+
+
+@pytest.mark.parametrize("family", CONFIGS)
+@pytest.mark.parametrize("dtype", ["int8", "int4"])
+def test_an_integer_program_is_verified_and_has_integers_alone(
+    exported: Exported, family: str, dtype: str
+) -> None:
+    folder = exported(family, "executorch", f"target.dtype={dtype}")
+    target = verified(folder)
+    assert (target.dtype, target.ffn_dtype, target.custom_ops) == (dtype, dtype, True)
+    model = tiny_model(family)
+    matrices = {p.data_ptr(): p for p in model.parameters() if p.ndim == 2}.values()
+    bits = {"int8": 8.5, "int4": 4.5}[dtype]
+    padding = LAYERS * D_FF * 64
+    tables, priors, norms = 2 * 4 * CONTEXT * 16, 4 * 4 * LAYERS * D_FF, 4 * 64 * 8 * LAYERS
+    most = sum(p.numel() for p in matrices) * bits / 8 + padding + 2 * tables + priors + norms
+    assert constant_bytes(folder) < most + 4096
+
+
+@pytest.mark.parametrize(("dtype", "share"), [("int8", 0.27), ("int4", 0.16)])
+def test_a_quantised_portable_program_is_verified_and_smaller(
+    exported: Exported, dtype: str, share: float
+) -> None:
+    portable = "target.custom_ops=false"
+    folder = exported("llama", "executorch", f"target.dtype={dtype}", portable, layers=2)
+    target = verified(folder)
+    assert (target.dtype, target.ffn_dtype, target.custom_ops) == (dtype, "fp32", False)
+    data = constant_bytes(folder)
     model = tiny_model("llama", layers=2)
     total = 4 * sum(parameter.numel() for parameter in model.parameters())
     rounded = 4 * sum(
@@ -122,12 +148,3 @@ def test_rows_that_are_no_whole_number_of_groups_are_refused(layer: nn.Module) -
     with pytest.raises(LoweringError, match=message):
         quantize.quantize(nn.Sequential(layer), "int4")
     quantize.quantize(nn.Sequential(layer), "int8")
-
-
-def test_onnx_has_no_quantised_form_and_says_so_before_any_work(
-    checkpoint: Exported, recipe_of: Callable[..., object], tmp_path: Path
-) -> None:
-    recipe = recipe_of(checkpoint("llama"), "target.name=onnx", "target.dtype=int8")
-    with pytest.raises(RecipeError, match="got 'int8', but the target onnx has only 'fp32'"):
-        export(recipe, tmp_path / "out")
-    assert list(tmp_path.iterdir()) == []

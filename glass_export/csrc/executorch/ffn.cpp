@@ -1,0 +1,76 @@
+// The feed-forward operators for ExecuTorch; schemas as in glass_export/ops/kernels.py.
+#include "glass/ffn.h"
+
+#include "executorch/adapter.h"
+
+namespace glass::executorch_ops {
+namespace {
+
+// The format that bundles of `bytes` bytes a neuron have; false when there is none.
+bool integer_format(int64_t bytes, int64_t d_model, BundleFormat& out) {
+  for (const BundleFormat format : {BundleFormat::kInt8, BundleFormat::kInt4}) {
+    out = format;
+    if (d_model % kGroupSize == 0 && bytes == bundle_bytes(format, d_model)) return true;
+  }
+  return false;
+}
+
+// float32 [F,3,D], or bytes [F,bundle_bytes].
+bool bundle_of(Context& context, const Tensor& x, const Tensor& bundle, FfnBundle& out) {
+  bool fits = floats({&x});
+  if (fits && bundle.scalar_type() == ScalarType::Byte) {
+    fits = bundle.dim() == 2 && integer_format(bundle.size(1), last_size(x), out.format);
+  } else {
+    fits = fits && bundle.scalar_type() == ScalarType::Float && bundle.dim() == 3 &&
+           bundle.size(1) == 3 && bundle.size(2) == last_size(x);
+  }
+  if (!require(context, fits,
+               "ffn: expected float32 x [..,D] and a bundle for D, [F,3,D] float32 "
+               "or [F,bytes] uint8")) {
+    return false;
+  }
+  out.data = bundle.const_data_ptr();
+  out.d_ff = bundle.size(0);
+  out.d_model = last_size(x);
+  return true;
+}
+
+void sparse_ffn_out(Context& context, const Tensor& x, const Tensor& bundle, const Tensor& indices,
+                    int64_t layer, int64_t activation, Tensor& out) {
+  FfnBundle ffn;
+  Span<float> memory;
+  if (!bundle_of(context, x, bundle, ffn) || !resize(context, out, x.sizes())) return;
+  const bool fits = indices.scalar_type() == ScalarType::Int && indices.dim() == 2 && layer >= 0 &&
+                    layer < indices.size(0);
+  if (!require(context, fits, "sparse_ffn: expected int32 indices [L,K] and a layer below L"))
+    return;
+  const Parallel parallel = thread_pool();
+  const size_t kept = static_cast<size_t>(indices.size(1));
+  const Span<const int32_t> neurons{indices.const_data_ptr<int32_t>() + layer * kept, kept};
+  const int64_t tokens = x.numel() / ffn.d_model;
+  if (!scratch(context, sparse_ffn_scratch(ffn, tokens, parallel.threads), memory)) return;
+  require(context, sparse_ffn(ffn, static_cast<Activation>(activation), read<float>(x), neurons,
+                              write(out), memory, parallel));
+}
+
+void dense_ffn_out(Context& context, const Tensor& x, const Tensor& bundle,
+                   const Tensor& score_weights, int64_t activation, const Tensor& out,
+                   const Tensor& abs_sum, Tensor& sq_sum) {
+  FfnBundle ffn;
+  Span<float> memory;
+  if (!bundle_of(context, x, bundle, ffn) || !resize(context, out, x.sizes())) return;
+  const int64_t tokens = x.numel() / ffn.d_model;
+  const bool fits = floats({&score_weights}) && score_weights.numel() == tokens;
+  if (!require(context, fits, "dense_ffn: expected one float32 score weight a token")) return;
+  const Parallel parallel = thread_pool();
+  if (!scratch(context, dense_ffn_scratch(ffn, tokens, parallel.threads), memory)) return;
+  require(context, dense_ffn(ffn, static_cast<Activation>(activation), read<float>(x),
+                             read<float>(score_weights), write(out), write(abs_sum), write(sq_sum),
+                             memory, parallel));
+}
+
+EXECUTORCH_LIBRARY(glass, "sparse_ffn.out", sparse_ffn_out);
+EXECUTORCH_LIBRARY(glass, "dense_ffn.out", dense_ffn_out);
+
+}  // namespace
+}  // namespace glass::executorch_ops
