@@ -24,17 +24,29 @@ from typing import Literal
 
 from filelock import FileLock
 
+from glass_export import onnxruntime_headers
 from glass_export.errors import NativeError
 from glass_export.log import logger, progress
 from glass_export.paths import cache_dir
 
-Library = Literal["core", "executorch"]
+Library = Literal["core", "executorch", "onnxruntime"]
 
 SOURCES = Path(__file__).parent / "csrc"
 OVERRIDE = "GLASS_EXPORT_NATIVE"
 BUILD_COMMAND = "glass-export build-native"
-_PARTS = {"core": ("capi",), "executorch": ("executorch",)}
-_TARGETS = {"core": "glass_core_c", "executorch": "glass_executorch"}
+# Session config entry of ONNX Runtime, to be set before the operators are registered: the number of
+# threads of the session, which they cannot ask for. Without it they take that of all processors.
+ONNXRUNTIME_THREADS = "ai.glass.intra_op_num_threads"
+_PARTS = {
+    "core": ("capi",),
+    "executorch": ("executorch",),
+    "onnxruntime": ("onnxruntime",),
+}
+_TARGETS = {
+    "core": "glass_core_c",
+    "executorch": "glass_executorch",
+    "onnxruntime": "glass_onnxruntime",
+}
 _COMPILERS = ("c++", "g++", "clang++")
 _MINIMUM_CMAKE = (3, 28)
 _SUFFIX = ".dylib" if sys.platform == "darwin" else ".so"
@@ -48,15 +60,19 @@ def library(name: Library, *, force: bool = False) -> Path:
     """Path of a native library, which is built when it is not there yet.
 
     Args:
-        name: ``core``, the kernels behind a C interface, or ``executorch``, the operators for
-            ExecuTorch.
+        name: ``core``, the kernels behind a C interface; ``executorch`` or ``onnxruntime``, the
+            operators for these runtimes.
         force: Build it even when it is there.
 
     Raises:
-        NativeError: it cannot be built: no compiler, no CMake, no ExecuTorch, or a failed build.
+        NativeError: it cannot be built: no compiler, no CMake, no ExecuTorch, no headers of ONNX
+            Runtime, or a failed build.
     """
+    overridden = bool(os.environ.get(OVERRIDE))
+    if name == "onnxruntime" and not overridden:
+        onnxruntime_headers.folder()  # fetched before the first build; they are part of its digest
     path = _path(name)
-    if os.environ.get(OVERRIDE):
+    if overridden:
         if not path.is_file():
             raise NativeError(
                 f"{path}: no such file; {OVERRIDE} must name the folder that holds it"
@@ -137,6 +153,8 @@ def _digest(name: Library) -> str:
     if name == "executorch":
         digest.update(str(executorch_folder()).encode())
         digest.update(metadata.version("executorch").encode())
+    elif name == "onnxruntime" and (headers := onnxruntime_headers.find()):
+        digest.update(str(onnxruntime_headers.api_version(headers)).encode())
     folders = ("include", "src", *_PARTS[name])
     for path in sorted(SOURCES.rglob("*")):
         if path.is_file() and path.relative_to(SOURCES).parts[0] in (*folders, "CMakeLists.txt"):
@@ -159,10 +177,7 @@ def executorch_folder() -> Path:
 def _build(name: Library, path: Path) -> None:
     cmake, compiler = find_cmake(), find_compiler()
     options = ["-DCMAKE_BUILD_TYPE=Release", f"-DCMAKE_CXX_COMPILER={compiler}"]
-    if name == "executorch":
-        options += ["-DGLASS_BUILD_EXECUTORCH=ON", f"-DCMAKE_PREFIX_PATH={executorch_folder()}"]
-    else:
-        options += ["-DGLASS_BUILD_CAPI=ON"]
+    options += _options(name)
     with (
         progress("building the native library (once)", None, "steps"),
         tempfile.TemporaryDirectory(prefix="build-", dir=path.parent) as folder,
@@ -172,6 +187,16 @@ def _build(name: Library, path: Path) -> None:
         run_step([cmake, "--build", folder, "--target", _TARGETS[name], "--parallel", jobs])
         (built,) = Path(folder).rglob(path.name)
         os.replace(built, path)
+
+
+def _options(name: Library) -> list[str]:
+    """What CMake is told about one library."""
+    if name == "executorch":
+        return ["-DGLASS_BUILD_EXECUTORCH=ON", f"-DCMAKE_PREFIX_PATH={executorch_folder()}"]
+    if name == "onnxruntime":
+        headers = onnxruntime_headers.folder().resolve()
+        return ["-DGLASS_BUILD_ONNXRUNTIME=ON", f"-DGLASS_ONNXRUNTIME_INCLUDE={headers}"]
+    return ["-DGLASS_BUILD_CAPI=ON"]
 
 
 def run_step(command: list[str]) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from glass_export import native
+from glass_export import native, onnxruntime_headers
 from glass_export.errors import NativeError
 
 CMAKELISTS = """
@@ -28,8 +28,10 @@ FILES = {
     "src/one.cpp": 'extern "C" int answer() { return 42; }\n',
     "capi/capi.cpp": "\n",
     "executorch/operators.cpp": "\n",
+    "onnxruntime/operators.cpp": "\n",
     "run/main.cpp": "\n",
 }
+LIBRARIES = ("core", "executorch", "onnxruntime")
 
 
 @pytest.fixture
@@ -43,6 +45,15 @@ def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(native, "SOURCES", folder)
     monkeypatch.setenv("GLASS_EXPORT_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv(native.OVERRIDE, raising=False)
+    monkeypatch.setenv(onnxruntime_headers.OVERRIDE, str(headers(tmp_path / "headers", 21)))
+    return folder
+
+
+def headers(folder: Path, version: int) -> Path:
+    """A folder with as much of ONNX Runtime's headers as is looked at."""
+    folder.mkdir(exist_ok=True)
+    text = f"#pragma once\n#define ORT_API_VERSION {version}\n"
+    (folder / onnxruntime_headers.HEADER).write_text(text)
     return folder
 
 
@@ -97,12 +108,13 @@ def test_calls_at_the_same_time_build_once(builds: list[str]) -> None:
 @pytest.mark.parametrize(
     ("file", "affected"),
     [
-        ("CMakeLists.txt", {"core", "executorch"}),
-        ("include/glass/one.h", {"core", "executorch"}),
-        ("src/one.cpp", {"core", "executorch"}),
-        ("src/new.cpp", {"core", "executorch"}),
+        ("CMakeLists.txt", set(LIBRARIES)),
+        ("include/glass/one.h", set(LIBRARIES)),
+        ("src/one.cpp", set(LIBRARIES)),
+        ("src/new.cpp", set(LIBRARIES)),
         ("capi/capi.cpp", {"core"}),
         ("executorch/operators.cpp", {"executorch"}),
+        ("onnxruntime/operators.cpp", {"onnxruntime"}),
         ("run/main.cpp", set()),
         ("README.md", set()),
     ],
@@ -110,12 +122,12 @@ def test_calls_at_the_same_time_build_once(builds: list[str]) -> None:
 def test_a_library_belongs_to_the_sources_it_is_built_from(
     sources: Path, builds: list[str], file: str, affected: set[str]
 ) -> None:
-    before = {name: native.library(name) for name in ("core", "executorch")}
+    before = {name: native.library(name) for name in LIBRARIES}
     with (sources / file).open("a") as stream:
         stream.write("# changed\n")
-    after = {name: native.library(name) for name in ("core", "executorch")}
+    after = {name: native.library(name) for name in LIBRARIES}
     assert {name for name in before if before[name] != after[name]} == affected
-    assert builds[2:] == sorted(affected)
+    assert builds[3:] == sorted(affected)
 
 
 def test_the_operators_belong_to_one_version_of_executorch(
@@ -133,6 +145,39 @@ def test_without_executorch_the_package_is_named(
     monkeypatch.setattr(native.util, "find_spec", lambda name: None)
     with pytest.raises(NativeError, match=r"'executorch', which is not installed; run `pip"):
         native.library("executorch")
+    assert builds == []
+
+
+def test_the_operators_belong_to_one_version_of_onnx_runtimes_headers(
+    builds: list[str], tmp_path: Path
+) -> None:
+    before = [native.library("core"), native.library("onnxruntime")]
+    headers(tmp_path / "headers", 23)
+    assert not native.built("onnxruntime")
+    after = [native.library("core"), native.library("onnxruntime")]
+    assert before[0] == after[0] and before[1] != after[1]
+
+
+def test_headers_that_are_missing_are_fetched_before_the_build(
+    builds: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[Path] = []
+    monkeypatch.setattr(native.onnxruntime_headers, "find", lambda: found[0] if found else None)
+    monkeypatch.setattr(
+        native.onnxruntime_headers, "folder", lambda: found.append(tmp_path / "headers")
+    )
+    assert not native.built("onnxruntime")
+    path = native.library("onnxruntime")
+    assert builds == ["onnxruntime"] and native.built("onnxruntime")
+    assert path.name == f"libglass_onnxruntime{native._SUFFIX}"
+
+
+def test_without_headers_nothing_is_built(
+    builds: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(onnxruntime_headers.OVERRIDE, str(tmp_path))
+    with pytest.raises(NativeError, match=r"expected a folder with the onnxruntime_c_api\.h of"):
+        native.library("onnxruntime")
     assert builds == []
 
 
