@@ -153,12 +153,26 @@ class TargetRecipe:
     """Which runtime the artifact is for, and in which form.
 
     ``dtype``: of the weights; a target says what it quantises. ``custom_ops``: use the project's
-    own operators where the target has them; without, any build of the runtime will do.
+    own operators; without, any build of the runtime will do. Left out, it is what suits the target;
+    see :func:`default_custom_ops`.
     """
 
     name: str = "onnx"
     dtype: Dtype = "fp32"
-    custom_ops: bool = True
+    custom_ops: bool = None  # type: ignore[assignment]  # a bool after __post_init__
+
+    def __post_init__(self) -> None:
+        if self.custom_ops is None:
+            object.__setattr__(self, "custom_ops", default_custom_ops(self.name))
+
+
+def default_custom_ops(target: str) -> bool:
+    """Whether a target uses the project's operators when the recipe does not say.
+
+    ExecuTorch does: its programs are compiled into applications, and the library with them. Others
+    do not, so that a plain installation of the runtime can open the artifact.
+    """
+    return target == "executorch"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -41,11 +41,14 @@ def export(
 
 
 def _folder_name(recipe: Recipe) -> str:
-    """model-target, with what is not the default: the number format, and the portable form."""
+    """model-target, with what is not the default: the number format, and the form."""
+    from glass_export.recipe import default_custom_ops
+
     target = recipe.target
     parts = [recipe.model.name, target.name]
     parts += [target.dtype] if target.dtype != "fp32" else []
-    parts += ["portable"] if not target.custom_ops else []
+    if target.custom_ops != default_custom_ops(target.name):
+        parts.append("custom-ops" if target.custom_ops else "portable")
     return "-".join(parts)
 
 

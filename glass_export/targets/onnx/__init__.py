@@ -1,19 +1,22 @@
-"""ONNX Runtime: ``prefill.onnx``, ``decode.onnx`` and ``pack.onnx`` over one ``weights.bin``.
+"""ONNX Runtime: ``prefill.onnx`` and ``decode.onnx`` over one ``weights.bin``.
 
-The portable form, for any ONNX Runtime: ``pack`` gathers the rows of the chosen neurons once per
-prompt, ``decode`` takes them as inputs. Full weights may be passed in their place: the dense model.
+Linears and embeddings are float32, or int8 or int4 in ONNX Runtime's own operators. FFNs have three
+forms (see ``ffn``): float32 rows, which a third graph, ``pack.onnx``, gathers once per prompt;
+integers in stock operators; and bundles, which need the project's operators (``custom_ops``).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from glass_export.errors import RecipeError
 from glass_export.graph import CapturedGraph, shape_of
 from glass_export.log import progress
 from glass_export.manifest import TargetInfo
@@ -21,7 +24,10 @@ from glass_export.recipe import TargetRecipe
 from glass_export.spec import FfnSite, TensorSpec
 from glass_export.targets.base import LoweringInput
 from glass_export.targets.onnx.builder import GraphBuilder
-from glass_export.targets.onnx.translate import Translation, ffn_weights
+from glass_export.targets.onnx.ffn import FfnForm, ffn_form, ffn_rows, row_specs
+from glass_export.targets.onnx.matrices import translators
+from glass_export.targets.onnx.numerics import rounded
+from glass_export.targets.onnx.translate import TRANSLATORS, Translation
 from glass_export.targets.onnx.weights import WeightFile
 
 WEIGHTS_FILE = "weights.bin"
@@ -37,37 +43,36 @@ TOOLS = ("onnx-ir", "onnxruntime")
 
 
 def check(options: TargetRecipe) -> None:
-    """See targets.base.Target."""
-    if options.dtype != "fp32":
-        raise RecipeError(
-            f"target.dtype: got {options.dtype!r}, but the target onnx has only 'fp32' so far; "
-            "use --target executorch for quantised weights"
-        )
+    """See targets.base.Target: every form exists."""
 
 
 @contextmanager
 def numerics(model: PreTrainedModel, sites: list[FfnSite], options: TargetRecipe) -> Iterator[bool]:
-    """See targets.base.Target: float32 as it is."""
-    yield True
+    """See targets.base.Target."""
+    with rounded(model, sites, options):
+        yield options.dtype == "fp32"
 
 
 def lower(source: LoweringInput, folder: Path) -> TargetInfo:
-    """Write the three graphs and their weights into ``folder``; see targets.base.Target."""
-    total = sum(int(np.prod(w.shape)) * 4 for w in source.prefill.weights.values())
+    """Write the graphs and their weights into ``folder``; see targets.base.Target."""
+    options, form = source.options, ffn_form(source.options)
+    total = sum(math.prod(w.shape) for w in source.prefill.weights.values())
     with (
-        progress("writing ONNX weights", total, "bytes") as task,
+        progress("writing ONNX weights", total, "weights") as task,
         WeightFile(folder / WEIGHTS_FILE, task) as weights,
     ):
         builders = [
-            _translate(source, source.prefill, weights),
-            _translate(source, source.decode, weights),
-            _pack(source, weights),
+            _translate(source, source.prefill, form, weights),
+            _translate(source, source.decode, form, weights),
         ]
+        builders += [_pack(source, weights)] if form.packed else []
         for builder in builders:
             builder.save(folder / f"{builder.name}.onnx", {"glass.role": builder.name})
     return TargetInfo(
         name="onnx",
-        dtype="fp32",
+        dtype=options.dtype,
+        ffn_dtype=options.dtype,
+        custom_ops=options.custom_ops,
         prefill_chunk=source.prefill_chunk,
         graphs={b.name: f"{b.name}.onnx" for b in builders},
         signatures={b.name: b.signature() for b in builders},
@@ -76,25 +81,32 @@ def lower(source: LoweringInput, folder: Path) -> TargetInfo:
     )
 
 
-def _translate(source: LoweringInput, graph: CapturedGraph, weights: WeightFile) -> GraphBuilder:
+def _translate(
+    source: LoweringInput, graph: CapturedGraph, form: FfnForm, weights: WeightFile
+) -> GraphBuilder:
     builder = GraphBuilder(graph.name, weights)
-    translation = Translation(graph, builder, source.sites)
-    _declare_inputs(translation, source)
+    known = {**TRANSLATORS, **translators(source.options.dtype), **form.translators}
+    translation = Translation(graph, builder, source.sites, known)
+    _declare_inputs(translation, form)
     translation.run()
     _declare_outputs(translation, source)
     for statistic, array in source.prior.items():
         spec = TensorSpec(name=f"prior.{statistic}", dtype="float32", shape=array.shape)
-        builder.output(builder.array(spec.name, array), spec)
+        builder.output(_stored(builder, spec.name, array), spec)
     return builder
 
 
-def _declare_inputs(translation: Translation, source: LoweringInput) -> None:
+def _stored(builder: GraphBuilder, name: str, array: NDArray[np.float32]) -> ir.Value:
+    return builder.stored(name, 0, lambda: {name: array})
+
+
+def _declare_inputs(translation: Translation, form: FfnForm) -> None:
     builder = translation.builder
     for node in translation.source.graph.nodes:
         if node.name not in translation.source.inputs:
             continue
         if node.name == "ffn_idx":
-            _declare_packed_rows(translation, source)
+            form.declare_choice(translation, node)
         elif node.name in _FIXED_INPUTS:
             dtype, shape = _FIXED_INPUTS[node.name]
             if translation.source.name == "decode":
@@ -113,16 +125,6 @@ def _cache_spec(prefix: str, name: str, shape: tuple[object, ...]) -> TensorSpec
     return TensorSpec(
         name=f"{prefix}_{kind}.{layer}", dtype="float32", shape=(1, groups, "C", width)
     )
-
-
-def _declare_packed_rows(translation: Translation, source: LoweringInput) -> None:
-    for site in source.sites:
-        for name, shape in (
-            (f"gate_up.{site.layer}", (2, "K", site.d_model)),
-            (f"down.{site.layer}", ("K", site.d_model)),
-        ):
-            spec = TensorSpec(name=name, dtype="float32", shape=shape)
-            translation.memo[name] = translation.builder.input(spec)
 
 
 def _declare_outputs(translation: Translation, source: LoweringInput) -> None:
@@ -149,11 +151,7 @@ def _pack(source: LoweringInput, weights: WeightFile) -> GraphBuilder:
     for site in source.sites:
         layer = builder.constant(f"layer_{site.layer}", np.array(site.layer, np.int64))
         kept = builder.op("Gather", indices, layer, axis=0)
-        gate_up, down = ffn_weights(source.prefill, site)
-        for name, weight, axis, shape in (
-            (f"gate_up.{site.layer}", gate_up, 1, (2, "K", site.d_model)),
-            (f"down.{site.layer}", down, 0, ("K", site.d_model)),
-        ):
-            rows = builder.op("Gather", builder.weight(weight), kept, axis=axis)
-            builder.output(rows, TensorSpec(name=name, dtype="float32", shape=shape))
+        for spec, weight in zip(row_specs(site), ffn_rows(source.prefill, site), strict=True):
+            rows = builder.op("Gather", builder.weight(weight), kept, axis=spec.shape.index("K"))
+            builder.output(rows, spec)
     return builder

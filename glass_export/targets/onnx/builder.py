@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx_ir as ir
+import torch
 from numpy.typing import NDArray
 
 from glass_export.graph import Weight
 from glass_export.spec import GraphSignature, TensorSpec
-from glass_export.targets.onnx.weights import WeightFile
+from glass_export.targets.onnx.weights import Arrays, WeightFile
 
 OPSETS = {"": 23, "com.microsoft": 1}
 IR_VERSION = 11
@@ -29,7 +30,7 @@ class GraphBuilder:
     def __init__(self, name: str, weights: WeightFile) -> None:
         self.name = name
         self.weights = weights
-        self.graph = ir.Graph([], [], nodes=[], opset_imports=OPSETS, name=name)
+        self.graph = ir.Graph([], [], nodes=[], opset_imports=dict(OPSETS), name=name)
         self._inputs: list[TensorSpec] = []
         self._outputs: list[TensorSpec] = []
         self._counts: dict[str, int] = {}
@@ -50,13 +51,28 @@ class GraphBuilder:
 
     def weight(self, weight: Weight) -> ir.Value:
         """An initializer in the shared weights file; the same weight gives the same value."""
-        if weight.name in self.graph.initializers:
-            return self.graph.initializers[weight.name]
-        return self._initializer(weight.name, self.weights.add(weight))
+        name = weight.name
 
-    def array(self, name: str, array: NDArray[np.float32]) -> ir.Value:
-        """An initializer in the shared weights file from an array."""
-        return self._initializer(name, self.weights.add_array(name, array))
+        def load() -> Arrays:
+            return {name: weight.load().to(torch.float32).contiguous().numpy()}
+
+        return self.stored(name, math.prod(weight.shape), load)
+
+    def stored(self, name: str, count: int, make: Callable[[], Arrays]) -> ir.Value:
+        """The initializer ``name`` in the shared weights file; see WeightFile.add."""
+        self.weights.add(name, count, make)
+        return self.shared(name)
+
+    def shared(self, name: str) -> ir.Value:
+        """The initializer of a tensor that the shared weights file has already."""
+        if name in self.graph.initializers:
+            return self.graph.initializers[name]
+        return self._initializer(name, self.weights.external(name))
+
+    def view(self, name: str, of: str, shape: tuple[int, ...]) -> ir.Value:
+        """An initializer over the bytes of another one in the shared weights file."""
+        self.weights.add_view(name, of, shape)
+        return self.shared(name)
 
     def constant(self, name: str, value: NDArray[Any]) -> ir.Value:
         """A small initializer inside the graph file; the same name gives the same value."""
@@ -85,6 +101,7 @@ class GraphBuilder:
         number = self._counts[kind] = self._counts.get(kind, -1) + 1
         name = f"{kind}_{number}"
         outputs = [ir.Value(name=f"{name}.{i}" if count > 1 else name) for i in range(count)]
+        self.graph.opset_imports.setdefault(domain, 1)
         node = ir.node(kind, inputs, attributes, domain=domain, outputs=outputs, name=name)
         self.graph.append(node)
         return outputs

@@ -1,13 +1,14 @@
 """Semantic and ATen operators in terms of ONNX and ONNX Runtime's contrib operators.
 
-Every translator takes the translation and an fx node, and returns the node's ONNX value, or a list
-of values where the node has several outputs.
+What depends on the form of the weights, linears and embeddings (``matrices``) and FFNs (``ffn``),
+is not here. Every translator takes the translation and an fx node, and returns the node's ONNX
+value, or a list of values where the node has several outputs.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,33 +17,39 @@ import torch
 from torch import fx
 
 from glass_export.errors import LoweringError
-from glass_export.graph import CapturedGraph, Weight, shape_of
+from glass_export.graph import CapturedGraph, shape_of
 from glass_export.spec import FfnSite
-from glass_export.targets.base import ffn_matrices, ffn_site
+from glass_export.targets.base import ffn_site
 from glass_export.targets.onnx.builder import GraphBuilder
 
 MICROSOFT = "com.microsoft"
 Values = ir.Value | list[ir.Value]
+Translator = Callable[["Translation", fx.Node], Values]
 
 
 class Translation:
     """One graph on its way to ONNX: what each fx node became."""
 
     def __init__(
-        self, source: CapturedGraph, builder: GraphBuilder, sites: tuple[FfnSite, ...]
+        self,
+        source: CapturedGraph,
+        builder: GraphBuilder,
+        sites: tuple[FfnSite, ...],
+        translators: Mapping[Any, Translator],
     ) -> None:
         self.source, self.builder, self.sites = source, builder, sites
+        self.translators = translators
         self.values: dict[fx.Node, Values] = {}
         self.memo: dict[str, ir.Value] = {}
 
     def run(self) -> None:
         """Translate every call of the graph, in order."""
         for node in self.source.nodes():
-            translator = TRANSLATORS.get(node.target)
+            translator = self.translators.get(node.target)
             if translator is None:
                 raise LoweringError(
                     f"{self.source.name}: operator {node.target} has no ONNX translation; "
-                    f"known: {', '.join(sorted(map(str, TRANSLATORS)))}"
+                    f"known: {', '.join(sorted(map(str, self.translators)))}"
                 )
             self.values[node] = translator(self, node)
 
@@ -67,19 +74,7 @@ class Translation:
         return ffn_site(self.source, self.sites, node)
 
 
-def _embedding(t: Translation, node: fx.Node) -> Values:
-    return t.builder.op("Gather", t.value(node.args[0]), t.value(node.args[1]), axis=0)
-
-
-def _linear(t: Translation, node: fx.Node) -> Values:
-    x, weight = t.value(node.args[0]), t.value(node.args[1])
-    out = t.builder.op("FusedMatMul", x, weight, domain=MICROSOFT, transB=1)
-    if len(node.args) > 2 and node.args[2] is not None:
-        out = t.builder.op("Add", out, t.value(node.args[2]))
-    return out
-
-
-def _binary(kind: str) -> Callable[[Translation, fx.Node], Values]:
+def _binary(kind: str) -> Translator:
     def translate(t: Translation, node: fx.Node) -> Values:
         sides = [
             t.value(x)
@@ -92,7 +87,7 @@ def _binary(kind: str) -> Callable[[Translation, fx.Node], Values]:
     return translate
 
 
-def _unary(kind: str) -> Callable[[Translation, fx.Node], Values]:
+def _unary(kind: str) -> Translator:
     return lambda t, node: t.builder.op(kind, t.value(node.args[0]))
 
 
@@ -163,70 +158,6 @@ def _rotary_attention(t: Translation, node: fx.Node) -> Values:
     )
 
 
-def _gated(t: Translation, x: ir.Value, gate_up: ir.Value, activation: str) -> ir.Value:
-    """act(x gate^T) * (x up^T) with both matrices stacked: [2,K,D]."""
-    b = t.builder
-    both = b.op("FusedMatMul", x, gate_up, domain=MICROSOFT, transB=1)
-    gate, up = b.ops("Split", [both], 2, axis=0, num_outputs=2)
-    return b.op("Mul", _activate(b, gate, activation), up)
-
-
-def _activate(b: GraphBuilder, x: ir.Value, activation: str) -> ir.Value:
-    if activation == "silu":
-        return b.op("QuickGelu", x, domain=MICROSOFT, alpha=1.0)
-    if activation == "gelu_tanh":
-        return b.op("FastGelu", x, domain=MICROSOFT)
-    if activation == "gelu":
-        return b.op("Gelu", x, approximate="none")
-    return b.op("Relu", x)
-
-
-def _scoring_ffn(t: Translation, node: fx.Node) -> Values:
-    """The dense FFN; u_t m_t comes from one norm whose scale is the mask, as m_t is 0 or 1."""
-    x, *_, score_weights, activation = node.args
-    site, b = t.site(node), t.builder
-    gate_up, down = ffn_weights(t.source, site)
-    hidden = _gated(t, t.value(x), b.weight(gate_up), str(activation))
-    out = b.op("MatMul", hidden, b.weight(down))
-    scale = _score_scale(t, score_weights, site.d_ff)
-    unit = b.op("RMSNormalization", hidden, scale, axis=-1, epsilon=1e-30, stash_type=1)
-    axes = t.ints(0, 1)
-    return [
-        out,
-        b.op("ReduceL1", unit, axes, keepdims=0),
-        b.op("ReduceSumSquare", unit, axes, keepdims=0),
-    ]
-
-
-def _score_scale(t: Translation, score_weights: object, d_ff: int) -> ir.Value:
-    """m_t / sqrt(F) for every neuron [1,T,F]; an RMS norm is sqrt(F) times a unit vector."""
-    key = f"score_scale_{d_ff}"
-    if key not in t.memo:
-        b = t.builder
-        column = b.op("Reshape", t.value(score_weights), t.ints(1, -1, 1))
-        row = b.constant(key, np.full((1, 1, d_ff), d_ff**-0.5, np.float32))
-        t.memo[key] = b.op("Mul", column, row)
-    return t.memo[key]
-
-
-def ffn_weights(source: CapturedGraph, site: FfnSite) -> tuple[Weight, Weight]:
-    """The stored forms of one FFN: gate over up [2,F,D], and down neuron by neuron [F,D]."""
-    gate, up, down = ffn_matrices(source, site)
-    prefix = f"ffn.{site.layer}"
-    stacked = gate.derived(
-        f"{prefix}.gate_up", (2, *gate.shape), lambda tensor: torch.stack([tensor, up.load()])
-    )
-    return stacked, down.derived(f"{prefix}.down", down.shape[::-1], lambda tensor: tensor.T)
-
-
-def _sparse_ffn(t: Translation, node: fx.Node) -> Values:
-    """The portable form: rows packed beforehand come in as graph inputs."""
-    x, *_, activation = node.args
-    layer = t.site(node).layer
-    hidden = _gated(t, t.value(x), t.memo[f"gate_up.{layer}"], str(activation))
-    return t.builder.op("MatMul", hidden, t.memo[f"down.{layer}"])
-
-
 def _reshape(t: Translation, node: fx.Node) -> Values:
     shape: list[int] = node.args[1]  # type: ignore[assignment]  # static by SimplifyReshapes
     return t.builder.op("Reshape", t.value(node.args[0]), t.ints(*shape))
@@ -261,9 +192,7 @@ def _getitem(t: Translation, node: fx.Node) -> Values:
 
 
 _ATEN, _GLASS = torch.ops.aten, torch.ops.glass_ir
-TRANSLATORS: dict[Any, Callable[[Translation, fx.Node], Values]] = {
-    _ATEN.embedding.default: _embedding,
-    _ATEN.linear.default: _linear,
+TRANSLATORS: Mapping[Any, Translator] = {
     _ATEN.add.Tensor: _binary("Add"),
     _ATEN.mul.Tensor: _binary("Mul"),
     _ATEN.div.Tensor: _binary("Div"),
@@ -276,6 +205,4 @@ TRANSLATORS: dict[Any, Callable[[Translation, fx.Node], Values]] = {
     _GLASS.rms_norm.default: _rms_norm,
     _GLASS.add_rms_norm.default: _add_rms_norm,
     _GLASS.rotary_attention.default: _rotary_attention,
-    _GLASS.scoring_ffn.default: _scoring_ffn,
-    _GLASS.sparse_ffn.default: _sparse_ffn,
 }

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
-import torch
 from numpy.typing import NDArray
 
-from glass_export.graph import Weight
 from glass_export.log import Task
 from glass_export.manifest import TensorEntry
 
 ALIGNMENT = 4096
 """Bytes: a memory page, so that runtimes can map every tensor in place."""
+
+Arrays = Mapping[str, NDArray[Any]]
 
 
 class WeightFile:
@@ -33,36 +35,45 @@ class WeightFile:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def add(self, weight: Weight) -> ir.ExternalTensor:
-        """The external tensor of a weight; its data is written on first use."""
-        if weight.name not in self.entries:
-            array = weight.load().to(torch.float32).contiguous().numpy()
-            self._write(weight.name, array)
-        return self._external(self.entries[weight.name])
+    def add(self, name: str, count: int, make: Callable[[], Arrays]) -> None:
+        """Write the tensors that ``make`` gives, unless ``name``, one of them, is there already.
 
-    def add_array(self, name: str, array: NDArray[np.float32]) -> ir.ExternalTensor:
-        """The same for an array that is at hand."""
-        if name not in self.entries:
-            self._write(name, array)
-        return self._external(self.entries[name])
+        Args:
+            name: The first of the tensors.
+            count: Weights that they hold, for the progress bar.
+            make: Computes the tensors by name.
+        """
+        if name in self.entries:
+            return
+        for key, array in make().items():
+            self._write(key, array)
+        self._task.advance(count)
 
-    def _write(self, name: str, array: NDArray[np.float32]) -> None:
+    def add_view(self, name: str, of: str, shape: tuple[int, ...]) -> None:
+        """Give the bytes of the tensor ``of`` another name and shape."""
+        whole = self.entries[of]
+        self.entries[name] = TensorEntry(
+            name=name, dtype=whole.dtype, shape=shape, offset=whole.offset, nbytes=whole.nbytes
+        )
+
+    def external(self, name: str) -> ir.ExternalTensor:
+        """A tensor that has been added, as graphs refer to it."""
+        entry = self.entries[name]
+        return ir.ExternalTensor(
+            os.fspath(self.path.name),
+            entry.offset,
+            entry.nbytes,
+            ir.DataType.from_numpy(np.dtype(entry.dtype)),
+            shape=ir.Shape(entry.shape),
+            name=entry.name,
+            base_dir=self.path.parent,
+        )
+
+    def _write(self, name: str, array: NDArray[Any]) -> None:
         offset = -(-self._file.tell() // ALIGNMENT) * ALIGNMENT
         self._file.seek(offset)
         data = np.ascontiguousarray(array)
         self._file.write(data.data)
         self.entries[name] = TensorEntry(
-            name=name, dtype="float32", shape=array.shape, offset=offset, nbytes=data.nbytes
-        )
-        self._task.advance(data.nbytes)
-
-    def _external(self, entry: TensorEntry) -> ir.ExternalTensor:
-        return ir.ExternalTensor(
-            os.fspath(self.path.name),
-            entry.offset,
-            entry.nbytes,
-            ir.DataType.FLOAT,
-            shape=ir.Shape(entry.shape),
-            name=entry.name,
-            base_dir=self.path.parent,
+            name=name, dtype=data.dtype.name, shape=data.shape, offset=offset, nbytes=data.nbytes
         )

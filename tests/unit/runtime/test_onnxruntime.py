@@ -138,15 +138,16 @@ def test_old_rows_are_free_before_those_of_another_density_are_there(
     backend = OnnxRuntimeBackend(Artifact.open(exported("llama")))
     every = np.tile(np.arange(D_FF, dtype=np.int32), (LAYERS, 1))
     backend.select(every[:, :7])
-    old = [weakref.ref(buffer.array) for buffer in backend._rows.values()]
-    allocate, alive = backend._allocate_rows, []
+    decoder = backend._decoder
+    old = [weakref.ref(buffer.array) for buffer in decoder.rows.values()]
+    allocate, alive = decoder.allocate_rows, []
 
     def watched(kept: int) -> object:
         gc.collect()
         alive.append(sum(array() is not None for array in old))
         return allocate(kept)
 
-    monkeypatch.setattr(backend, "_allocate_rows", watched)
+    monkeypatch.setattr(decoder, "allocate_rows", watched)
     backend.select(every[:, :5])
     assert len(old) == 2 * LAYERS and alive == [0]
     backend.close()
@@ -162,6 +163,6 @@ def test_weights_are_mapped_not_copied(exported: Exported) -> None:
             for line in maps
             if str(artifact.path / "weights.bin") in line
         ]
-    address = backend._weights[entry.name].value.data_ptr()
+    address = backend._prefill.weights[entry.name].value.data_ptr()
     assert any(begin <= address < end for begin, end in ranges)
     backend.close()

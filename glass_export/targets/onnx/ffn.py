@@ -1,0 +1,233 @@
+"""The forms of an FFN: how its weights are stored, and how decode learns which neurons to use.
+
+Legend: T tokens, L layers, D model width, F FFN width, K kept neurons.
+
+| form | weights | decode |
+|---|---|---|
+| rows | float32, gate over up [2,F,D] and down [F,D] | rows of the chosen neurons are inputs |
+| nbits | integers of gate over up by rows, of down by channels | a session made for the choice |
+| bundles | one run of bytes for each neuron | their indices are an input |
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from torch import fx
+
+from glass_export.bundles import GROUP, quantise
+from glass_export.graph import CapturedGraph, Weight
+from glass_export.recipe import Dtype, TargetRecipe
+from glass_export.spec import FfnSite, TensorSpec
+from glass_export.targets.base import ffn_matrices
+from glass_export.targets.integer import named
+from glass_export.targets.onnx.builder import GraphBuilder
+from glass_export.targets.onnx.matrices import integer_rows, matmul_nbits, stored_names
+from glass_export.targets.onnx.nbits import BITS, CHANNEL_BLOCK, quantise_channels
+from glass_export.targets.onnx.translate import MICROSOFT, Translation, Translator, Values
+from glass_export.targets.onnx.weights import Arrays
+
+GLASS = "ai.glass"
+_SCORING = torch.ops.glass_ir.scoring_ffn.default
+_SPARSE = torch.ops.glass_ir.sparse_ffn.default
+
+
+@dataclass(frozen=True, slots=True)
+class FfnForm:
+    """``translators`` of both FFN operators; ``declare_choice`` adds decode's inputs, given the
+    node of the chosen indices; ``packed``: a graph of its own gathers the rows of the choice.
+    """
+
+    translators: Mapping[Any, Translator]
+    declare_choice: Callable[[Translation, fx.Node], None]
+    packed: bool = False
+
+
+def ffn_form(options: TargetRecipe) -> FfnForm:
+    """The form that a recipe asks for."""
+    if options.custom_ops:
+        return _bundles(options.dtype)
+    return ROWS if options.dtype == "fp32" else _nbits(options.dtype)
+
+
+# Shared by the forms of stock operators.
+
+
+def _activate(b: GraphBuilder, x: ir.Value, activation: str) -> ir.Value:
+    if activation == "silu":
+        return b.op("QuickGelu", x, domain=MICROSOFT, alpha=1.0)
+    if activation == "gelu_tanh":
+        return b.op("FastGelu", x, domain=MICROSOFT)
+    if activation == "gelu":
+        return b.op("Gelu", x, approximate="none")
+    return b.op("Relu", x)
+
+
+def _gated(b: GraphBuilder, both: ir.Value, axis: int, activation: object) -> ir.Value:
+    """act(gate) * up, with both side by side along ``axis``."""
+    gate, up = b.ops("Split", [both], 2, axis=axis, num_outputs=2)
+    return b.op("Mul", _activate(b, gate, str(activation)), up)
+
+
+def _with_scores(t: Translation, node: fx.Node, hidden: ir.Value, out: ir.Value) -> list[ir.Value]:
+    """The outputs of scoring_ffn from h [1,T,F] and y.
+
+    u_t m_t comes from one norm whose scale is the mask, as m_t is 0 or 1.
+    """
+    scale = _score_scale(t, node.args[4], t.site(node).d_ff)
+    unit = t.builder.op("RMSNormalization", hidden, scale, axis=-1, epsilon=1e-30, stash_type=1)
+    axes = t.ints(0, 1)
+    sums = [t.builder.op(k, unit, axes, keepdims=0) for k in ("ReduceL1", "ReduceSumSquare")]
+    return [out, *sums]
+
+
+def _score_scale(t: Translation, score_weights: object, d_ff: int) -> ir.Value:
+    """m_t / sqrt(F) for every neuron [1,T,F]; an RMS norm is sqrt(F) times a unit vector."""
+    key = f"score_scale_{d_ff}"
+    if key not in t.memo:
+        b = t.builder
+        column = b.op("Reshape", t.value(score_weights), t.ints(1, -1, 1))
+        row = b.constant(key, np.full((1, 1, d_ff), d_ff**-0.5, np.float32))
+        t.memo[key] = b.op("Mul", column, row)
+    return t.memo[key]
+
+
+def _gate_up(source: CapturedGraph, site: FfnSite) -> Weight:
+    """Gate over up [2,F,D]."""
+    gate, up, _ = ffn_matrices(source, site)
+    return gate.derived(
+        f"ffn.{site.layer}.gate_up",
+        (2, *gate.shape),
+        lambda tensor: torch.stack([tensor, up.load()]),
+    )
+
+
+# Rows: float32 on any ONNX Runtime.
+
+
+def ffn_rows(source: CapturedGraph, site: FfnSite) -> tuple[Weight, Weight]:
+    """Gate over up [2,F,D], and down neuron by neuron [F,D]."""
+    *_, down = ffn_matrices(source, site)
+    rows = down.derived(f"ffn.{site.layer}.down", down.shape[::-1], lambda tensor: tensor.T)
+    return _gate_up(source, site), rows
+
+
+def _scoring_rows(t: Translation, node: fx.Node) -> Values:
+    gate_up, down = (t.builder.weight(w) for w in ffn_rows(t.source, t.site(node)))
+    both = t.builder.op("FusedMatMul", t.value(node.args[0]), gate_up, domain=MICROSOFT, transB=1)
+    hidden = _gated(t.builder, both, 0, node.args[5])
+    return _with_scores(t, node, hidden, t.builder.op("MatMul", hidden, down))
+
+
+def _sparse_rows(t: Translation, node: fx.Node) -> Values:
+    layer, x = t.site(node).layer, t.value(node.args[0])
+    gate_up, down = t.memo[f"gate_up.{layer}"], t.memo[f"down.{layer}"]
+    both = t.builder.op("FusedMatMul", x, gate_up, domain=MICROSOFT, transB=1)
+    return t.builder.op("MatMul", _gated(t.builder, both, 0, node.args[6]), down)
+
+
+def row_specs(site: FfnSite) -> list[TensorSpec]:
+    """The chosen neurons' rows of one layer, as pack gives and decode takes them."""
+    shapes = {"gate_up": (2, "K", site.d_model), "down": ("K", site.d_model)}
+    return [
+        TensorSpec(name=f"{part}.{site.layer}", dtype="float32", shape=shape)
+        for part, shape in shapes.items()
+    ]
+
+
+def _declare_rows(t: Translation, _: fx.Node) -> None:
+    for spec in (spec for site in t.sites for spec in row_specs(site)):
+        t.memo[spec.name] = t.builder.input(spec)
+
+
+ROWS = FfnForm({_SCORING: _scoring_rows, _SPARSE: _sparse_rows}, _declare_rows, packed=True)
+
+
+# MatMulNBits: integers on any ONNX Runtime. Its weights have to be constants, so the driver makes
+# a session for each choice of neurons, out of a graph that is written for all of them.
+
+
+def _nbits(form: Dtype) -> FfnForm:
+    assert form != "fp32"
+
+    def hidden(t: Translation, node: fx.Node, activation: object) -> ir.Value:
+        site, b = t.site(node), t.builder
+        both = matmul_nbits(
+            b,
+            t.value(node.args[0]),
+            integer_rows(b, _gate_up(t.source, site), form),
+            K=site.d_model,
+            N=2 * site.d_ff,
+            bits=BITS[form],
+            block_size=GROUP,
+        )
+        return _gated(b, both, -1, activation)
+
+    def scoring(t: Translation, node: fx.Node) -> Values:
+        h = hidden(t, node, node.args[5])
+        return _with_scores(t, node, h, _down_nbits(t, node, h))
+
+    def sparse(t: Translation, node: fx.Node) -> Values:
+        return _down_nbits(t, node, hidden(t, node, node.args[6]))
+
+    return FfnForm({_SCORING: scoring, _SPARSE: sparse}, lambda t, node: None)
+
+
+def _down_nbits(t: Translation, node: fx.Node, hidden: ir.Value) -> ir.Value:
+    """The down projection: int8 by channels, whatever the format of the others."""
+    site = t.site(node)
+    *_, down = ffn_matrices(t.source, site)
+    names = stored_names(f"ffn.{site.layer}.down")
+
+    def make() -> Arrays:
+        integers, scales = quantise_channels(down.load().detach().float().contiguous().numpy())
+        every_block = np.repeat(scales, integers.shape[1], axis=1)
+        return dict(zip(names, (integers, every_block), strict=True))
+
+    stored = [t.builder.stored(names[0], math.prod(down.shape), make), t.builder.shared(names[1])]
+    return matmul_nbits(
+        t.builder, hidden, stored, K=site.d_ff, N=site.d_model, bits=8, block_size=CHANNEL_BLOCK
+    )
+
+
+# Bundles: the project's own operators read the chosen neurons in place.
+
+
+def _bundles(dtype: Dtype) -> FfnForm:
+    def scoring(t: Translation, node: fx.Node) -> Values:
+        inputs = [t.value(node.args[0]), _bundle(t, node, dtype), t.value(node.args[4])]
+        return t.builder.ops("DenseFFN", inputs, 3, domain=GLASS, activation=node.args[5])
+
+    def sparse(t: Translation, node: fx.Node) -> Values:
+        x, *_, indices, layer, activation = node.args
+        inputs = t.value(x), _bundle(t, node, dtype), t.value(indices)
+        return t.builder.op("SparseFFN", *inputs, domain=GLASS, layer=layer, activation=activation)
+
+    return FfnForm({_SCORING: scoring, _SPARSE: sparse}, _declare_indices)
+
+
+def _declare_indices(t: Translation, node: fx.Node) -> None:
+    spec = TensorSpec(name=node.name, dtype="int32", shape=(len(t.sites), "K"))
+    t.values[node] = t.builder.input(spec)
+
+
+def _bundle(t: Translation, node: fx.Node, dtype: Dtype) -> ir.Value:
+    """One layer's bundles: float32 [F,3,D], or the bytes of ``bundles.quantise``."""
+    site = t.site(node)
+    gate, up, down = ffn_matrices(t.source, site)
+    name = f"ffn.{site.layer}.bundle"
+
+    def make() -> Arrays:
+        stacked = torch.stack([gate.load(), up.load(), down.load().T], dim=1).float().numpy()
+        if dtype == "fp32":
+            return {name: stacked}
+        with named(site.path):
+            return {name: quantise(stacked, dtype)}
+
+    return t.builder.stored(name, 3 * site.d_ff * site.d_model, make)
