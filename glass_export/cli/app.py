@@ -10,6 +10,7 @@ import typer
 import glass_export
 from glass_export import console
 from glass_export.cli.artifacts import inspect, recipes, verify
+from glass_export.cli.bench import bench
 from glass_export.cli.compare import compare
 from glass_export.cli.export import export
 from glass_export.cli.generate import run
@@ -57,7 +58,14 @@ def root(
         typer.Option(
             "--dtype",
             metavar="FORMAT",
-            help="Weights: fp32 (the default), or int8 or int4 outside the FFNs (executorch).",
+            help="Weights: fp32 (the default), int8 or int4.",
+        ),
+    ] = None,
+    custom_ops: Annotated[
+        bool | None,
+        typer.Option(
+            "--custom-ops/--no-custom-ops",
+            help="Use the project's own operators (the default for executorch), or stock ones.",
         ),
     ] = None,
     output: Annotated[
@@ -83,12 +91,14 @@ def root(
     Without a command: export MODEL for TARGET. The commands work on finished artifacts.
     """
     console.setup(quiet=quiet, verbose=verbose)
-    exporting = model or target or dtype or output or overrides or no_verify or as_json
+    given = (model, target, dtype, output, overrides, no_verify, as_json)
+    exporting = any(given) or custom_ops is not None
     if context.invoked_subcommand:
         if exporting:
             raise typer.BadParameter(
-                f"--model, --target, --dtype, --output, --set, --no-verify and --json before "
-                f"{context.invoked_subcommand!r} belong to an export; remove them, or the command"
+                f"--model, --target, --dtype, --custom-ops, --output, --set, --no-verify and "
+                f"--json before {context.invoked_subcommand!r} belong to an export; remove them, "
+                "or the command"
             )
         return
     if not exporting:
@@ -100,8 +110,9 @@ def root(
     changes += [
         f'target.{key}="{value}"' for key, value in (("name", target), ("dtype", dtype)) if value
     ]
+    changes += [] if custom_ops is None else [f"target.custom_ops={str(custom_ops).lower()}"]
     export(model, output, changes, verify=not no_verify, as_json=as_json)
 
 
-for command in (run, compare, inspect, verify, recipes, build_native):
+for command in (run, compare, bench, inspect, verify, recipes, build_native):
     app.command()(command)

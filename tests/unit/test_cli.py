@@ -19,7 +19,7 @@ from glass_export.manifest import Manifest
 from glass_export.recipe import Recipe, recipe_names
 from glass_export.targets import known_targets
 
-COMMANDS = ["run", "compare", "inspect", "verify", "recipes", "build-native"]
+COMMANDS = ["run", "compare", "bench", "inspect", "verify", "recipes", "build-native"]
 Exported = Callable[[str], Path]
 Outcome = subprocess.CompletedProcess[str]
 
@@ -141,7 +141,7 @@ def test_inspect(artifact: Path) -> None:
     assert json.loads(glass("inspect", artifact, "--json").stdout)["model"]["name"] == "tiny"
 
 
-@pytest.mark.parametrize("command", ["inspect", "verify", "run", "compare"])
+@pytest.mark.parametrize("command", ["inspect", "verify", "run", "compare", "bench"])
 def test_broken_artifact(artifact: Path, command: str) -> None:
     (artifact / "weights.bin").write_bytes(b"short")
     more = ["hello"] if command in ("run", "compare") else []
@@ -285,6 +285,42 @@ def test_compare_takes_several_densities(exported: Exported) -> None:
     assert "joined by commas" in glass(*args, "--density", "half", code=2).stderr
 
 
+def test_bench_ends_with_one_line_of_json(exported: Exported) -> None:
+    folder = exported("llama")
+    size = ["--context", "16", "--tokens", "2", "--repeats", "1", "--threads", "1"]
+    args = ["bench", folder, "--density", "0.5,1.0", *size]
+    *table, line = glass(*args).stdout.splitlines()
+    assert "decode" in table[1] and "KL" in table[1] and len(table) == 4
+    result = json.loads(line)
+    sparse, dense = sorted(result["runs"], key=lambda run: run["density"])
+    assert (sparse["density"], dense["density"]) == (0.5, 1.0)
+    assert dense["kl"] == 0.0 < sparse["kl"] and dense["speedup"] == 1.0
+    assert all(run["artifact"] == str(folder) and run["decode_tps"] > 0 for run in result["runs"])
+    alone = glass(*args, "--json", "--reference", folder).stdout
+    assert json.loads(alone)["reference"] == str(folder)
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--density", "half"], "expected numbers joined by commas"),
+        (["--threads", "1.5"], "expected whole numbers joined by commas"),
+        (["--density", "2"], "density: got 2.0"),
+        (["--context", "96"], "lower --context or --tokens"),
+        (["--against", "llama.cpp"], "needs --peer-model PATH: a .gguf file"),
+        (["--peer-model", "x"], "each --against takes one model"),
+        (["--chart", "picture.jpeg"], "expected .png"),
+    ],
+    ids=str,
+)
+def test_bench_refuses_before_it_measures(
+    exported: Exported, args: list[str], message: str
+) -> None:
+    outcome = glass("bench", exported("llama"), "--context", "16", *args, code=2)
+    shown = " ".join(outcome.stderr.replace("│", " ").split())
+    assert message in shown and outcome.stdout == ""
+
+
 def test_verify_passes_and_inspect_shows_it(exported: Exported) -> None:
     assert "verification: passed" in glass("verify", exported("llama")).stdout
     assert json.loads(glass("verify", exported("llama"), "--json").stdout)["passed"] is True
@@ -325,13 +361,6 @@ def test_unknown_dtype_lists_the_known(tmp_path: Path) -> None:
     outcome = glass("--model", "smollm2", "--dtype", "fp16", cwd=tmp_path, code=2)
     assert "got 'fp16', expected one of 'fp32', 'int8', 'int4'" in outcome.stderr
     assert list(tmp_path.iterdir()) == []
-
-
-def test_onnx_refuses_quantised_weights(tmp_path: Path) -> None:
-    args = ["--model", "smollm2", "--target", "onnx", "--dtype", "int8"]
-    outcome = glass(*args, cwd=tmp_path, code=2)
-    assert "got 'int8', but the target onnx has only 'fp32'" in outcome.stderr
-    assert "--target executorch" in outcome.stderr and list(tmp_path.iterdir()) == []
 
 
 def test_build_native_prints_where_the_library_is() -> None:
