@@ -6,20 +6,11 @@
 namespace glass::executorch_ops {
 namespace {
 
-// The format that bundles of `bytes` bytes a neuron have; false when there is none.
-bool integer_format(int64_t bytes, int64_t d_model, BundleFormat& out) {
-  for (const BundleFormat format : {BundleFormat::kInt8, BundleFormat::kInt4}) {
-    out = format;
-    if (d_model % kGroupSize == 0 && bytes == bundle_bytes(format, d_model)) return true;
-  }
-  return false;
-}
-
 // float32 [F,3,D], or bytes [F,bundle_bytes].
 bool bundle_of(Context& context, const Tensor& x, const Tensor& bundle, FfnBundle& out) {
   bool fits = floats({&x});
   if (fits && bundle.scalar_type() == ScalarType::Byte) {
-    fits = bundle.dim() == 2 && integer_format(bundle.size(1), last_size(x), out.format);
+    fits = bundle.dim() == 2 && bundle_format(bundle.size(1), last_size(x), out.format);
   } else {
     fits = fits && bundle.scalar_type() == ScalarType::Float && bundle.dim() == 3 &&
            bundle.size(1) == 3 && bundle.size(2) == last_size(x);

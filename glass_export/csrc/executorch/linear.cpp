@@ -13,14 +13,15 @@ constexpr int64_t kMaxRank = 8;
 
 // Rows [N,bytes] of `depth` weights each.
 bool rows_of(Context& context, const Tensor& weight, int64_t depth, LinearWeights& out) {
-  const bool typed = weight.scalar_type() == ScalarType::Byte && weight.dim() == 2;
-  for (const BundleFormat format : {BundleFormat::kInt8, BundleFormat::kInt4}) {
-    if (typed && depth % kGroupSize == 0 && weight.size(1) == row_bytes(format, depth)) {
-      out = {weight.const_data_ptr(), weight.size(0), depth, format};
-      return true;
-    }
+  const bool fits = weight.scalar_type() == ScalarType::Byte && weight.dim() == 2 &&
+                    row_format(weight.size(1), depth, out.format);
+  if (!require(context, fits, "linear: expected uint8 rows of a whole number of groups")) {
+    return false;
   }
-  return require(context, false, "linear: expected uint8 rows of a whole number of groups");
+  out.data = weight.const_data_ptr();
+  out.rows = weight.size(0);
+  out.depth = depth;
+  return true;
 }
 
 // Resize `out` to the shape of `first` with another last dimension, or one more.

@@ -14,13 +14,9 @@ bool bundle_of(Call& call, const Tensor& x, const Tensor& bundle, FfnBundle& ffn
       bundle.sizes[2] == d_model) {
     return true;
   }
-  const bool bytes = bundle.type == kUint8 && bundle.rank == 2 && d_model % kGroupSize == 0;
-  for (const BundleFormat format : {BundleFormat::kInt8, BundleFormat::kInt4}) {
-    ffn.format = format;
-    if (bytes && bundle.sizes[1] == bundle_bytes(format, d_model)) return true;
-  }
+  const bool bytes = bundle.type == kUint8 && bundle.rank == 2;
   return call.require(
-      false,
+      bytes && bundle_format(bundle.sizes[1], d_model, ffn.format),
       "bundle: got %s for x %s, expected float [F,3,%" PRId64
       "] or, if D is a "
       "multiple of %" PRId64 ", uint8 [F,%" PRId64 "] (int8) or [F,%" PRId64 "] (int4)",

@@ -24,6 +24,7 @@ namespace glass::onnxruntime_ops {
 constexpr ONNXTensorElementDataType kFloat = ONNX_TENSOR_ELEMENT_DATA_TYPE_FLOAT;
 constexpr ONNXTensorElementDataType kUint8 = ONNX_TENSOR_ELEMENT_DATA_TYPE_UINT8;
 constexpr ONNXTensorElementDataType kInt32 = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT32;
+constexpr ONNXTensorElementDataType kInt64 = ONNX_TENSOR_ELEMENT_DATA_TYPE_INT64;
 constexpr ONNXTensorElementDataType kAny = ONNX_TENSOR_ELEMENT_DATA_TYPE_UNDEFINED;
 
 // A node's attributes; every method returns null when all went well.
@@ -92,6 +93,23 @@ class Linear {
 
   OrtStatus* init(const Attributes&) { return nullptr; }
   void run(Call& call) const;
+};
+
+// Embedding(weight uint8 [N,row_bytes()], indices int64 [..]) -> y float [..,D]: rows as numbers.
+// Attribute: int width, D.
+class Embedding {
+ public:
+  static constexpr const char* kName = "Embedding";
+  static constexpr ONNXTensorElementDataType kInputs[] = {kUint8, kInt64};
+  static constexpr ONNXTensorElementDataType kOutputs[] = {kFloat};
+  static constexpr size_t kRequiredInputs = 2;
+  static constexpr bool kKeepsShape = false;
+
+  OrtStatus* init(const Attributes& attributes) { return attributes.integer("width", width_); }
+  void run(Call& call) const;
+
+ private:
+  int64_t width_ = 0;
 };
 
 // Tells that output 0 has the shape of input 0, as far as that is known before a run.

@@ -24,13 +24,17 @@ constexpr const char* kThreadsEntry = "ai.glass.intra_op_num_threads";
 class OperatorSet {
  public:
   OperatorSet(const OrtApi& api, int64_t threads)
-      : api_(api), sparse_ffn_(api, threads), dense_ffn_(api, threads), linear_(api, threads) {}
+      : api_(api),
+        sparse_ffn_(api, threads),
+        dense_ffn_(api, threads),
+        linear_(api, threads),
+        embedding_(api, threads) {}
   ~OperatorSet() {
     if (domain_ != nullptr) api_.ReleaseCustomOpDomain(domain_);
   }
 
   OrtStatus* init() {
-    const OrtCustomOp* const all[] = {&sparse_ffn_, &dense_ffn_, &linear_};
+    const OrtCustomOp* const all[] = {&sparse_ffn_, &dense_ffn_, &linear_, &embedding_};
     OrtStatus* status = api_.CreateCustomOpDomain(kDomain, &domain_);
     for (const OrtCustomOp* op : all) {
       if (status == nullptr) status = api_.CustomOpDomain_Add(domain_, op);
@@ -45,6 +49,7 @@ class OperatorSet {
   OperatorOf<SparseFfn> sparse_ffn_;
   OperatorOf<DenseFfn> dense_ffn_;
   OperatorOf<Linear> linear_;
+  OperatorOf<Embedding> embedding_;
   OrtCustomOpDomain* domain_ = nullptr;
 };
 

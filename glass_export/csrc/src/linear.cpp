@@ -29,6 +29,14 @@ int64_t row_bytes(BundleFormat format, int64_t depth) {
   return integers + depth / kGroupSize * int64_t{sizeof(uint16_t)};
 }
 
+bool row_format(int64_t bytes, int64_t depth, BundleFormat& format) {
+  for (const BundleFormat each : {BundleFormat::kInt8, BundleFormat::kInt4}) {
+    format = each;
+    if (depth > 0 && depth % kGroupSize == 0 && bytes == row_bytes(each, depth)) return true;
+  }
+  return false;
+}
+
 size_t linear_scratch(const LinearWeights& weights, int64_t tokens, int64_t) {
   return static_cast<size_t>(Scratch::kSlack +
                              internal::quantised_cost(weights.format, tokens, weights.depth));

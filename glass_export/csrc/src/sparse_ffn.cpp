@@ -31,6 +31,15 @@ int64_t bundle_bytes(BundleFormat format, int64_t d_model) {
                            internal::kLineFloats * int64_t{sizeof(float)});
 }
 
+bool bundle_format(int64_t bytes, int64_t d_model, BundleFormat& format) {
+  for (const BundleFormat each : {BundleFormat::kInt8, BundleFormat::kInt4}) {
+    format = each;
+    if (d_model > 0 && d_model % kGroupSize == 0 && bytes == bundle_bytes(each, d_model))
+      return true;
+  }
+  return false;
+}
+
 Status check_neurons(Span<const int32_t> neurons, int64_t d_ff) {
   if (neurons.data == nullptr || neurons.size == 0 || d_ff <= 0) return Status::kInvalidArgument;
   // Without branches, so that the compiler can use vectors.

@@ -84,7 +84,7 @@ def dense(activation: str = "silu") -> Any:
     )  # fmt: skip
 
 
-TYPES = {"indices": TensorProto.INT32}
+TYPES = {"ids": TensorProto.INT64, "indices": TensorProto.INT32}
 
 
 def model_of(
@@ -304,7 +304,7 @@ def test_linear_is_that_of_the_dequantised_weights(
 
 def test_wrong_inputs_of_linear_are_named(library: Path) -> None:
     session, _ = linear_session(library, "int4", None)
-    with pytest.raises(INVALID, match=r"got uint8 \[70,36\] for x float \[1,1,96\], expected"):
+    with pytest.raises(INVALID, match=r"got uint8 \[70,36\] for rows of D = 96, expected"):
         session.run(None, {"x": np.zeros((1, 1, 96), np.float32)})
     session, _ = linear_session(library, "int4", np.zeros(F - 1, np.float32))
     with pytest.raises(INVALID, match=r"bias: got float \[69\], expected float \[70\]"):
@@ -350,3 +350,31 @@ def test_the_library_tells_its_version_and_instruction_set(library: Path) -> Non
     assert f"kAbiVersion = {loaded.glass_abi_version()};" in header
     loaded.glass_active_isa.restype = ctypes.c_char_p
     assert loaded.glass_active_isa().decode() in ISAS
+
+
+def embedding_session(library: Path, form: str, width: int = D) -> tuple[ort.InferenceSession, F32]:
+    """A session of one Embedding, and the rows [70,64] that its integers stand for."""
+    stored = bundles.quantise_rows(f32(np.random.default_rng(6).standard_normal((F, D))), form)
+    node = helper.make_node("Embedding", ["weight", "ids"], ["y"], domain=DOMAIN, width=width)
+    session = session_of(library, model_of(node, {"weight": stored}), 1)
+    return session, bundles.dequantise_rows(stored, D, form)
+
+
+@pytest.mark.parametrize("form", ["int8", "int4"])
+def test_embedding_gives_the_rows_as_numbers(library: Path, form: str) -> None:
+    session, rows = embedding_session(library, form)
+    indices = np.array([[3, 0, F - 1], [3, 3, 1]])
+    (y,) = session.run(None, {"ids": indices})
+    np.testing.assert_array_equal(y, rows[indices])
+
+
+def test_wrong_inputs_of_embedding_are_named(library: Path) -> None:
+    session, _ = embedding_session(library, "int4")
+    with pytest.raises(INVALID, match="running Embedding node"):
+        session.run(None, {"ids": np.array([F])})
+    session, _ = embedding_session(library, "int4", width=96)
+    with pytest.raises(INVALID, match=r"got uint8 \[70,36\] for rows of D = 96, expected uint8"):
+        session.run(None, {"ids": np.array([0])})
+    session, _ = embedding_session(library, "int4", width=0)
+    with pytest.raises(INVALID, match="width: got 0, expected"):
+        session.run(None, {"ids": np.array([0])})

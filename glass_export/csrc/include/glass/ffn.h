@@ -31,6 +31,9 @@ struct FfnBundle {
 // Bytes of one neuron's bundle, padding included.
 int64_t bundle_bytes(BundleFormat format, int64_t d_model);
 
+// The integer format whose bundles for D have so many bytes; false when there is none.
+bool bundle_format(int64_t bytes, int64_t d_model, BundleFormat& format);
+
 // kOk when `neurons` [K] can be passed to sparse_ffn: ascending, no repetition, all in [0, F).
 Status check_neurons(Span<const int32_t> neurons, int64_t d_ff);
 

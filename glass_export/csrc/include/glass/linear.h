@@ -20,6 +20,9 @@ struct LinearWeights {
 // Bytes of one row: D + D / 16 (int8) or D / 2 + D / 16 (int4).
 int64_t row_bytes(BundleFormat format, int64_t depth);
 
+// The integer format whose rows of D weights have so many bytes; false when there is none.
+bool row_format(int64_t bytes, int64_t depth, BundleFormat& format);
+
 // Floats of scratch that linear needs for `tokens` S on `threads` threads.
 size_t linear_scratch(const LinearWeights& weights, int64_t tokens, int64_t threads);
 
