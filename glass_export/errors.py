@@ -52,3 +52,19 @@ class GenerationError(GlassError):
     """A generation request is not usable: prompt, density, indices or sampling settings."""
 
     exit_code = 2
+
+
+class BenchError(GlassError):
+    """A benchmark cannot be run as asked."""
+
+    exit_code = 2
+
+
+class WorkerError(BenchError):
+    """A contestant's process refused a request, or is gone; ``kind`` is the exception's name."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, kind: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind

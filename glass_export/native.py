@@ -39,8 +39,8 @@ BUILD_COMMAND = "glass-export build-native"
 ONNXRUNTIME_THREADS = "ai.glass.intra_op_num_threads"
 _PARTS = {
     "core": ("capi",),
-    "executorch": ("executorch",),
-    "onnxruntime": ("onnxruntime",),
+    "executorch": ("executorch", "packing"),
+    "onnxruntime": ("onnxruntime", "packing"),
 }
 _TARGETS = {
     "core": "glass_core_c",
@@ -118,6 +118,7 @@ def load_operators() -> ctypes.CDLL:
         loaded = ctypes.CDLL(str(path), mode=ctypes.RTLD_GLOBAL)
         loaded.glass_abi_version.restype = ctypes.c_int32
         loaded.glass_active_isa.restype = ctypes.c_char_p
+        loaded.glass_release_packed.restype = None
         with _no_stderr():  # the runtime complains there that its log is taken over
             loaded.glass_capture_log()
     except (OSError, AttributeError) as problem:
@@ -127,6 +128,12 @@ def load_operators() -> ctypes.CDLL:
         ) from problem
     logger.debug("native operators %s, %s", path, loaded.glass_active_isa().decode())
     return loaded
+
+
+def release_packed() -> None:
+    """Free the copies of chosen neurons that ExecuTorch's operators hold; they are made anew."""
+    if load_operators.cache_info().currsize:
+        load_operators().glass_release_packed()
 
 
 def take_error() -> str:

@@ -7,8 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from glass_export.bench.process import BenchError
 from glass_export.bench.results import Results, Run
+from glass_export.errors import BenchError
 
 _COLOURS = ("#0b6e99", "#d9730d", "#4d8b31", "#9065b0", "#c4554d", "#7a6652")
 _INK, _FAINT = "#2b2b2b", "#d8d8d8"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from glass_export.artifact import Artifact
-from glass_export.bench.process import BenchError
+from glass_export.bench.workers import KINDS
 from glass_export.bench.workload import Workload
+from glass_export.errors import BenchError
 from glass_export.runtime.request import checked_count, checked_threads
 from glass_export.runtime.text import TextCodec
 from glass_export.schema import choices
@@ -32,7 +34,7 @@ class Settings:
     threads: tuple[int, ...] = ()
     contexts: tuple[int, ...] = (128,)
     repeats: int = 5
-    tokens: int = 32
+    tokens: int = 64
 
     def checked(self) -> Settings:
         """These settings without repetitions; no threads given are all that may be used.
@@ -59,13 +61,22 @@ class Settings:
 class Contestant:
     """Something that computes the workload in a process of its own.
 
-    ``densities`` is (None,) for a peer, which has none. ``about`` is told in the results.
+    Attributes:
+        name: What it is called in the results.
+        kind: A worker's, see :data:`.workers.KINDS`, or ``llama_bench``.
+        model: What it loads.
+        program: What runs it: an interpreter with the runtime's package, None being this one, or
+            llama-bench.
+        workload: Text in the tokens of its model.
+        max_length: Context in tokens.
+        densities: Those that it decodes with; (None,) for a peer, which has none.
+        about: Facts for the results.
     """
 
     name: str
     kind: str
     model: Path
-    python: Path | None
+    program: Path | None
     workload: Workload
     max_length: int
     densities: tuple[float | None, ...]
@@ -76,20 +87,32 @@ class Contestant:
         """Whether it is ours, and not a peer."""
         return self.kind == "artifact"
 
+    @property
+    def is_worker(self) -> bool:
+        """Whether it answers requests one by one; else only its speed can be measured."""
+        return self.kind in KINDS
+
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """Another runtime: its worker, the model that it takes, and the package that it needs."""
+    """Another runtime: its kind, the model that it takes, and the package that it needs.
+
+    Attributes:
+        kind: As a :class:`Contestant`'s.
+        model: What its model is, for messages.
+        package: To be installed by pip; None for a program of its own.
+        own_python: Whether ``--peer-python`` is for it.
+    """
 
     kind: str
     model: str
-    package: str
+    package: str | None
     own_python: bool
-    """Whether ``--peer-python`` is for it."""
 
 
 PEERS = {
     "llama.cpp": Peer("llama_cpp", "a .gguf file", "llama-cpp-python", True),
+    "llama-bench": Peer("llama_bench", "a .gguf file", None, False),
     "onnxruntime-genai": Peer(
         "onnxruntime_genai",
         "a folder made by onnxruntime-genai's model builder",
@@ -97,7 +120,7 @@ PEERS = {
         True,
     ),
     "xnnpack": Peer(
-        "xnnpack", "a dense .pte file made by tests/bench/dense_xnnpack.py", "executorch", False
+        "xnnpack", "a dense .pte file of tests/bench/dense_xnnpack.py", "executorch", False
     ),
 }
 
@@ -122,7 +145,7 @@ def artifact_contestant(folder: Path, settings: Settings) -> Contestant:
         name=str(folder),
         kind="artifact",
         model=folder,
-        python=None,
+        program=None,
         workload=Workload.of(TextCodec.of_artifact(artifact), model.max_length),
         max_length=model.max_length,
         densities=settings.densities,
@@ -137,18 +160,24 @@ def artifact_contestant(folder: Path, settings: Settings) -> Contestant:
 
 
 def peer_contestant(
-    name: str, model: Path | None, python: Path | None, of: Contestant
+    name: str,
+    model: Path | None,
+    of: Contestant,
+    *,
+    python: Path | None = None,
+    llama_bench: Path | None = None,
 ) -> Contestant:
     """The peer ``name`` with its build of the model of the artifact ``of``.
 
     Args:
         name: One of :data:`PEERS`.
         model: Its model; see :class:`Peer`.
-        python: Interpreter that has the peer's package; None: this one.
         of: The artifact whose tokens it gets.
+        python: Interpreter that has the peer's package; None: this one.
+        llama_bench: llama.cpp's benchmark program; None: the one in PATH.
 
     Raises:
-        BenchError: the peer is unknown, or its model or interpreter is missing.
+        BenchError: the peer is unknown, or its model or program is missing.
     """
     if name not in PEERS:
         raise BenchError(f"--against: got {name!r}; {choices(name, list(PEERS))}")
@@ -159,11 +188,15 @@ def peer_contestant(
         raise BenchError(f"--peer-model {model}: no such path; expected {peer.model}")
     if python is not None and not python.exists():
         raise BenchError(f"--peer-python {python}: no such file; expected a Python interpreter")
+    if peer.kind == "llama_bench":
+        program: Path | None = _llama_bench(llama_bench)
+    else:
+        program = python if peer.own_python else None
     return Contestant(
         name=name,
         kind=peer.kind,
         model=model,
-        python=python if peer.own_python else None,
+        program=program,
         workload=of.workload,
         max_length=of.max_length,
         densities=(None,),
@@ -185,6 +218,20 @@ def require_distinct(contestants: Sequence[Contestant]) -> None:
     names = [contestant.name for contestant in contestants]
     if twice := [name for name in names if names.count(name) > 1]:
         raise BenchError(f"{twice[0]}: given twice; give each artifact and each peer once")
+
+
+def _llama_bench(path: Path | None) -> Path:
+    if path is not None and not path.is_file():
+        raise BenchError(
+            f"--llama-bench {path}: no such file; expected the program llama-bench of llama.cpp"
+        )
+    found = path or shutil.which("llama-bench")
+    if found is None:
+        raise BenchError(
+            "--against llama-bench: there is no llama-bench in PATH; build it from llama.cpp's "
+            "sources and name it with --llama-bench PATH"
+        )
+    return Path(found)
 
 
 def _size(path: Path) -> int:

@@ -8,9 +8,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from glass_export.bench.contestants import Contestant, Settings
+from glass_export.bench.llama_bench import LlamaBench
 from glass_export.bench.outcome import Case, Outcome
 from glass_export.bench.runner import Runner
 from glass_export.log import progress
+
+Racer = Runner | LlamaBench
 
 
 def measure(
@@ -35,7 +38,8 @@ def measure(
             runners = _load(_running(contestants, outcome), threads, processes, outcome)
             _race(runners, threads, settings, outcome)
             if threads == settings.threads[0]:
-                _score(runners, reference, threads, outcome)
+                workers = [r for r in runners if isinstance(r, Runner)]
+                _score(workers, reference, threads, outcome)
     _measure_memory(contestants, settings, outcome)
     return outcome
 
@@ -46,18 +50,20 @@ def _running(contestants: Sequence[Contestant], outcome: Outcome) -> list[Contes
 
 def _load(
     contestants: Sequence[Contestant], threads: int, processes: ExitStack, outcome: Outcome
-) -> list[Runner]:
-    runners = []
+) -> list[Racer]:
+    runners: list[Racer] = []
     with progress("load models", len(contestants), "models") as task:
         for contestant in contestants:
-            runner = processes.enter_context(Runner(contestant, threads))
-            outcome.engines[contestant.name] = runner.engine
-            runners.append(runner)
+            if contestant.is_worker:
+                runners.append(processes.enter_context(Runner(contestant, threads)))
+            else:
+                runners.append(LlamaBench(contestant, threads))
+            outcome.engines[contestant.name] = runners[-1].engine
             task.advance()
     return runners
 
 
-def _race(runners: Sequence[Runner], threads: int, settings: Settings, outcome: Outcome) -> None:
+def _race(runners: Sequence[Racer], threads: int, settings: Settings, outcome: Outcome) -> None:
     """One round to warm up, then those that count; each begins with another contestant."""
     turns = len(settings.contexts) * sum(len(r.contestant.densities) for r in runners)
     with progress("take turns", turns * (settings.repeats + 1), "turns") as task:
@@ -77,7 +83,7 @@ def _cases(contestant: Contestant, threads: int, settings: Settings) -> list[Cas
     ]
 
 
-def _take_turn(runner: Runner, case: Case, tokens: int, outcome: Outcome, *, counts: bool) -> None:
+def _take_turn(runner: Racer, case: Case, tokens: int, outcome: Outcome, *, counts: bool) -> None:
     if case.name in outcome.failures:
         return
     with outcome.blaming(runner.contestant):
@@ -125,6 +131,7 @@ def _measure_memory(
     cases = [
         (contestant, case)
         for contestant in _running(contestants, outcome)
+        if contestant.is_worker
         for threads in settings.threads
         for case in _cases(contestant, threads, settings)
     ]

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from glass_export.bench.contestants import Contestant
-from glass_export.bench.process import WorkerError
+from glass_export.errors import WorkerError
 from glass_export.log import logger
 
 Figures = dict[str, float | None]
@@ -31,8 +31,10 @@ class Outcome:
     Attributes:
         samples: A turn each: ``ttft_ms``, ``prefill_tps``, ``decode_tps``, and an artifact's
             ``fusion_ms`` and ``select_ms``.
-        quality: ``kl`` in nats, ``ppl`` and ``scored_tokens``, by name and density.
-        memory: ``base_rss_mb``, ``load_rss_mb`` and ``peak_rss_mb`` of a fresh process.
+        quality: ``kl`` in nats, ``ppl`` and ``scored_tokens``, by name and density; of workers
+            alone, as memory.
+        memory: ``base_rss_mb``, ``load_rss_mb``, ``peak_rss_mb`` and ``anon_mb`` of a fresh
+            process.
         engines: Runtime with its version, by name.
         failures: What ended a contestant's part, by name; the others go on.
     """

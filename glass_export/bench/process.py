@@ -16,7 +16,7 @@ from threading import Timer
 from types import TracebackType
 from typing import Any, Self
 
-from glass_export.errors import GlassError
+from glass_export.errors import WorkerError
 
 _PACKAGES = Path(__file__).parents[2]
 _START = (
@@ -26,22 +26,6 @@ _START = (
 )
 TIMEOUT = 900.0
 """Seconds that a request may take; loading may include building the native library."""
-
-
-class BenchError(GlassError):
-    """A benchmark cannot be run as asked."""
-
-    exit_code = 2
-
-
-class WorkerError(BenchError):
-    """A contestant's process refused a request, or is gone; ``kind`` is the exception's name."""
-
-    exit_code = 1
-
-    def __init__(self, message: str, kind: str = "") -> None:
-        super().__init__(message)
-        self.kind = kind
 
 
 class WorkerProcess:

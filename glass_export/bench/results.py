@@ -123,7 +123,8 @@ def _figures(case: Case, samples: Iterable[Figures], outcome: Outcome) -> Figure
         values = _values(turns, name)
         medians[name] = median(values) if values else None
     quality = outcome.quality.get((case.name, case.density), {"kl": None, "ppl": None})
-    return {**medians, **outcome.memory.get(case, {"peak_rss_mb": None}), **quality}
+    memory = outcome.memory.get(case, {"peak_rss_mb": None, "anon_mb": None})
+    return {**medians, **memory, **quality}
 
 
 def _values(turns: Iterable[Figures], name: str) -> list[float]:

@@ -1,4 +1,4 @@
-"""A contestant with its model loaded, ready to take turns."""
+"""A contestant that is a worker with its model loaded, ready to take turns."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any, Self
 
 from glass_export.bench.contestants import PEERS, Contestant
 from glass_export.bench.outcome import Case, Figures
-from glass_export.bench.process import WorkerError, WorkerProcess
+from glass_export.bench.process import WorkerProcess
+from glass_export.errors import WorkerError
 from glass_export.runtime.stats import rate
 
 
@@ -22,7 +23,7 @@ class Runner:
             WorkerError: neither works; a missing package is named.
         """
         self.contestant = contestant
-        self._worker = WorkerProcess(contestant.kind, contestant.python)
+        self._worker = WorkerProcess(contestant.kind, contestant.program)
         try:
             loaded = self._worker.ask(
                 "load",
@@ -82,7 +83,7 @@ class Runner:
         return {"kl": result["kl"], "ppl": result["ppl"], "scored_tokens": result["tokens"]}
 
     def memory(self, case: Case, tokens: int) -> Figures:
-        """Resident memory without the model, with it, and at most during one turn."""
+        """Resident memory without the model, with it, and at most during one turn; see serve."""
         self.turn(case, tokens)
         return {**self._memory, **self._worker.ask("quit")}
 

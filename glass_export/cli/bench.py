@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -14,12 +13,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from glass_export import console
+from glass_export.cli.options import values
 
 if TYPE_CHECKING:
     from glass_export.bench.contestants import Contestant, Settings
     from glass_export.bench.results import Results, Run
-
-T = TypeVar("T")
 
 PEERS = "Other runtimes"
 _WIDE = 160  # characters: more than a table has, since a file has no width to keep to
@@ -36,7 +34,7 @@ def bench(
         str | None, typer.Option(help="CPU threads, such as 1,2 (all that may be used).")
     ] = None,
     context: Annotated[str, typer.Option(help="Lengths of the prompt, in tokens.")] = "128",
-    tokens: Annotated[int, typer.Option(min=1, help="Decoded and timed after a prompt.")] = 32,
+    tokens: Annotated[int, typer.Option(min=1, help="Decoded and timed after a prompt.")] = 64,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds, in which all take turns.")] = 5,
     reference: Annotated[
         Path | None,
@@ -46,7 +44,7 @@ def bench(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="llama.cpp, onnxruntime-genai or xnnpack; repeatable.",
+            help="llama.cpp, llama-bench, onnxruntime-genai or xnnpack; repeatable.",
             rich_help_panel=PEERS,
         ),
     ] = None,
@@ -57,6 +55,10 @@ def bench(
     peer_python: Annotated[
         Path | None,
         typer.Option(help="Python that has the peers' packages.", rich_help_panel=PEERS),
+    ] = None,
+    llama_bench: Annotated[
+        Path | None,
+        typer.Option(help="The program llama-bench (the one in PATH).", rich_help_panel=PEERS),
     ] = None,
     chart: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Draw speed against KL.")
@@ -70,9 +72,9 @@ def bench(
     from glass_export.bench.results import summarise
 
     settings = Settings(
-        densities=_values("--density", density, float),
-        threads=() if threads is None else _values("--threads", threads, int),
-        contexts=_values("--context", context, int),
+        densities=values("--density", density, float),
+        threads=() if threads is None else values("--threads", threads, int),
+        contexts=values("--context", context, int),
         repeats=repeats,
         tokens=tokens,
     ).checked()
@@ -80,7 +82,8 @@ def bench(
         charts.check(chart)
     contestants = _artifacts(directories, settings)
     judge = None if reference is None else _reference(reference, contestants, settings)
-    contestants += _peers(against or [], peer_model or [], peer_python, contestants[0])
+    programs = {"python": peer_python, "llama_bench": llama_bench}
+    contestants += _peers(against or [], peer_model or [], programs, contestants[0])
     outcome = measure(contestants, settings, judge)
     results = summarise(contestants, settings, outcome, judge)
     if not as_json:
@@ -92,16 +95,6 @@ def bench(
         for name, reason in results.failures.items():
             console.error(f"{name}: {reason}")
         raise typer.Exit(1)
-
-
-def _values(option: str, text: str, parse: Callable[[str], T]) -> tuple[T, ...]:
-    try:
-        return tuple(parse(part) for part in text.split(","))
-    except ValueError as problem:
-        kind = "whole numbers" if parse is int else "numbers"
-        raise typer.BadParameter(
-            f"{option} {text!r}: expected {kind} joined by commas"
-        ) from problem
 
 
 def _artifacts(directories: list[Path], settings: Settings) -> list[Contestant]:
@@ -122,7 +115,7 @@ def _reference(folder: Path, artifacts: list[Contestant], settings: Settings) ->
 
 
 def _peers(
-    names: list[str], models: list[Path], python: Path | None, artifact: Contestant
+    names: list[str], models: list[Path], programs: dict[str, Path | None], artifact: Contestant
 ) -> list[Contestant]:
     from glass_export.bench.contestants import peer_contestant, require_distinct
 
@@ -131,8 +124,11 @@ def _peers(
             f"--peer-model: got {len(models)}, but --against {len(names)} times; "
             "each --against takes one model"
         )
+    if programs["llama_bench"] and "llama-bench" not in names:
+        raise typer.BadParameter("--llama-bench: it takes part with --against llama-bench")
     peers = [
-        peer_contestant(name, model, python, artifact) for name, model in zip_longest(names, models)
+        peer_contestant(name, model, artifact, **programs)
+        for name, model in zip_longest(names, models)
     ]
     require_distinct(peers)
     return peers
@@ -154,6 +150,7 @@ COLUMNS = {
     "fusion ms": ("fusion_ms", ".1f"),
     "select ms": ("select_ms", ".1f"),
     "peak MB": ("peak_rss_mb", ",.0f"),
+    "anon MB": ("anon_mb", ",.0f"),
     "KL": ("kl", ".3f"),
     "PPL": ("ppl", ",.1f"),
 }

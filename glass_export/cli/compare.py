@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +12,7 @@ from rich.table import Table
 
 from glass_export import console
 from glass_export.cli.generate import Messages, plain, stats_table
+from glass_export.cli.options import values
 
 if TYPE_CHECKING:
     from glass_export.runtime import Generation, Session
@@ -38,7 +40,7 @@ def compare(
     """Answer PROMPT dense and sparse, and show the speed of both; of every artifact given."""
     from glass_export.runtime import Session
 
-    wanted = None if density is None else _numbers(density)
+    wanted = None if density is None else values("--density", density, float)
     results: dict[Path, Answers] = {}
     for directory in directories:
         with Session.open(directory, threads=threads) as session:
@@ -57,7 +59,7 @@ def compare(
 
 
 def _answers(
-    session: Session, prompt: str, wanted: list[float] | None, max_new_tokens: int, repeat: int
+    session: Session, prompt: str, wanted: Sequence[float] | None, max_new_tokens: int, repeat: int
 ) -> Answers:
     """The answer of median speed for each density; greedy answers differ in their times alone."""
     chosen = [session.defaults.density] if wanted is None else wanted
@@ -69,15 +71,6 @@ def _answers(
             session.generate(question, max_new_tokens=max_new_tokens, density=value, reset=True)
         )
     return {value: _median(results) for value, results in runs.items()}
-
-
-def _numbers(text: str) -> list[float]:
-    try:
-        return [float(part) for part in text.split(",")]
-    except ValueError as problem:
-        raise typer.BadParameter(
-            f"--density {text!r}: expected numbers joined by commas, such as 0.75,0.5"
-        ) from problem
 
 
 def _question(session: Session, prompt: str) -> str | Messages:

@@ -110,10 +110,14 @@ class Driver:
         self._cache.prefilled(tokens, weights, result.statistics)
         return result.logits
 
-    def select(self, **selection: Unpack[SelectionArgs]) -> IndexArray:
+    def select(
+        self, watch: Stopwatch | None = None, **selection: Unpack[SelectionArgs]
+    ) -> IndexArray:
         """Choose the neurons of the following decodes from the prompt's statistics and the prior.
 
-        Density 1.0 selects the dense model.
+        Args:
+            watch: Gets the phase ``select``, of which ``fusion`` is a part, as in GenerationStats.
+            **selection: As in :meth:`.session.Session.generate`. Density 1.0 is the dense model.
 
         Returns:
             The neurons, int32 [L,K].
@@ -121,7 +125,7 @@ class Driver:
         Raises:
             GenerationError: an argument is not usable, or no token of the prompt was scored.
         """
-        return self._select(checked_selection(self.defaults, **selection), Stopwatch())
+        return self._select(checked_selection(self.defaults, **selection), watch or Stopwatch())
 
     def _select(self, selection: SelectionRecipe, watch: Stopwatch) -> IndexArray:
         dims = self.backend.dims

@@ -103,7 +103,7 @@ class ExecuTorchBackend:
         return PrefillResult(logits[0, : len(logit_rows)].copy(), statistics)
 
     def select(self, indices: IndexArray | None) -> None:
-        """See Backend.select. The operators read the chosen neurons in place: nothing is packed."""
+        """See Backend.select. The next decode copies integer neurons side by side, once."""
         if indices is None:
             self._neurons = self._dense
             return
@@ -126,9 +126,10 @@ class ExecuTorchBackend:
         return row
 
     def close(self) -> None:
-        """Drop the program with its arena and packed weights."""
+        """Drop the program with its arena, packed weights and copies of chosen neurons."""
         for name in ("_prefill", "_decode"):
             self.__dict__.pop(name, None)
+        native.release_packed()
         _LIVE.discard(self)
 
 

@@ -1,13 +1,17 @@
 """The dense program that a careful ExecuTorch user would export: the bar for ours.
 
-Linears and everything else that XNNPACK takes in its delegates, ``llama.update_cache`` and
-``llama.custom_sdpa`` for attention, one static one-token method.
+    python tests/bench/dense_xnnpack.py smollm2 smollm2-int4-dense.pte --dtype int4
+
+It is the model of ``glass-export bench --against xnnpack``: linears and everything else that
+XNNPACK takes in its delegates, ``llama.update_cache`` and ``llama.custom_sdpa`` for attention, one
+static one-token method.
 """
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
@@ -107,7 +111,14 @@ class _Decode(nn.Module):
 
 
 def export(model: str, dtype: Dtype, max_length: int, path: Path) -> None:
-    """Write the dense program of a recipe's model with the single method ``forward``."""
+    """Write the dense program of a recipe's model with the single method ``forward``.
+
+    Args:
+        model: A recipe, a hub id, or a folder, as ``glass-export --model``.
+        dtype: Of all linears, those of FFNs too, and of the embedding.
+        max_length: Context in tokens; that of the artifact which it is compared with.
+        path: File to write.
+    """
     loaded = load_model(resolve(model).model)
     sites = find_ffns(loaded.model)
     graph = default_passes()(capture(loaded.model, sites, max_length=max_length)[1]).graph
@@ -131,3 +142,18 @@ def export(model: str, dtype: Dtype, max_length: int, path: Path) -> None:
         )
         with path.open("wb") as file:
             lowered.write_to_file(file)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", help="as of glass-export --model")
+    parser.add_argument("output", type=Path, help="the .pte file to write")
+    parser.add_argument("--dtype", choices=get_args(Dtype), default="fp32")
+    parser.add_argument("--max-length", type=int, help="context in tokens; default: the recipe's")
+    options = parser.parse_args()
+    length = options.max_length or resolve(options.model).export.max_length
+    export(options.model, options.dtype, length, options.output)
+
+
+if __name__ == "__main__":
+    main()

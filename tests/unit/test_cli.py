@@ -309,6 +309,7 @@ def test_bench_ends_with_one_line_of_json(exported: Exported) -> None:
         (["--context", "96"], "lower --context or --tokens"),
         (["--against", "llama.cpp"], "needs --peer-model PATH: a .gguf file"),
         (["--peer-model", "x"], "each --against takes one model"),
+        (["--llama-bench", "x"], "it takes part with --against llama-bench"),
         (["--chart", "picture.jpeg"], "expected .png"),
     ],
     ids=str,

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
 from glass_export.artifact import Artifact
 from glass_export.bench.workers.engine import EngineInfo
-from glass_export.runtime.base import Backend, FloatArray, IndexArray
+from glass_export.runtime.base import FloatArray
 from glass_export.runtime.driver import Driver
 from glass_export.runtime.engines import ENGINES, open_backend
+from glass_export.runtime.stats import Stopwatch
 
 
 class ArtifactEngine:
@@ -34,8 +34,7 @@ class ArtifactEngine:
         """See Engine.load. Raises ArtifactError, NativeError and GenerationError as the engine."""
         artifact, manifest = self._artifact, self._artifact.manifest
         backend = open_backend(artifact, threads=threads, max_length=max_length)
-        self._timer = _SelectTimer(backend)
-        self._driver = Driver(self._timer, artifact.prior(), manifest.selection)
+        self._driver = Driver(backend, artifact.prior(), manifest.selection)
         package = ENGINES[manifest.target.name][2]
         self.info = EngineInfo(f"{package} {version(package)}", backend.dims.vocab_size)
         return self.info
@@ -52,28 +51,11 @@ class ArtifactEngine:
             ``fusion_ms``: from the prompt's statistics to the neurons (scores, ranks, fusion,
             top-K); ``select_ms``: handing them to the engine, which packs them if it has to.
         """
-        start = time.perf_counter()
-        self._driver.select(density=density)
-        total = time.perf_counter() - start
-        handed = self._timer.seconds
-        return {"fusion_ms": (total - handed) * 1e3, "select_ms": handed * 1e3}
+        watch = Stopwatch()
+        self._driver.select(watch, density=density)
+        fusion = watch.ms("fusion")
+        return {"fusion_ms": fusion, "select_ms": watch.ms("select") - fusion}
 
     def decode(self, token: int) -> FloatArray:
         """See Engine.decode."""
         return self._driver.decode(token)
-
-
-class _SelectTimer:
-    """A backend that notes how long its last ``select`` took; all else is the engine's own."""
-
-    def __init__(self, backend: Backend) -> None:
-        self.dims, self.max_length = backend.dims, backend.max_length
-        self.prefill_chunk = backend.prefill_chunk
-        self.prefill, self.decode, self.close = backend.prefill, backend.decode, backend.close
-        self._select, self.seconds = backend.select, 0.0
-
-    def select(self, indices: IndexArray | None) -> None:
-        """See Backend.select."""
-        start = time.perf_counter()
-        self._select(indices)
-        self.seconds = time.perf_counter() - start

@@ -8,10 +8,11 @@ A request has ``op`` and arguments; a reply has ``ok`` with the result, or ``err
 | prefill | ``tokens``, ``mask``, ``density``      | times in ms                                |
 | decode  | ``count``                              | ``ms`` of all of them                      |
 | score   | see :func:`.engine.score`              | ``kl``, ``ppl``, ``tokens``                |
-| quit    |                                        | ``peak_rss_mb``                            |
+| quit    |                                        | ``peak_rss_mb``, ``anon_mb``               |
 
 ``load`` tells ``base_rss_mb``, resident memory with the runtime but without the model, and
-``load_rss_mb`` with it. Memory is in MB (10^6 bytes), None where the system does not tell.
+``load_rss_mb`` with it. ``anon_mb`` is what has come since then that is no page of a file: packed
+weights, caches, buffers. Memory is in MB (10^6 bytes), None where the system does not tell.
 """
 
 from __future__ import annotations
@@ -54,12 +55,13 @@ class Worker:
     def __init__(self, kind: str) -> None:
         self._kind = kind
         self._talk: Conversation | None = None
+        self._base_anon: float | None = None
         self._operations: dict[str, Callable[..., dict[str, Any]]] = {
             "load": self._load,
             "prefill": lambda **given: self._conversation().prefill(**given),
             "decode": lambda count: {"ms": self._conversation().decode(count)},
             "score": lambda **given: score(self._conversation().engine, **given),
-            "quit": lambda: {"peak_rss_mb": memory_mb("VmHWM")},
+            "quit": self._quit,
         }
 
     def serve(self, requests: TextIO, replies: TextIO) -> None:
@@ -79,11 +81,16 @@ class Worker:
     def _load(self, model: str, threads: int, max_length: int) -> dict[str, Any]:
         module = import_module(f"glass_export.bench.workers.{self._kind}")
         engine: Engine = getattr(module, KINDS[self._kind])(model)
-        before = memory_mb("VmRSS")
+        before, self._base_anon = memory_mb("VmRSS"), memory_mb("RssAnon")
         info = engine.load(threads, max_length)
         self._talk = Conversation(engine)
         memory = {"base_rss_mb": before, "load_rss_mb": memory_mb("VmRSS")}
         return {**dataclasses.asdict(info), **memory}
+
+    def _quit(self) -> dict[str, Any]:
+        now, before = memory_mb("RssAnon"), self._base_anon
+        anon = None if now is None or before is None else now - before
+        return {"peak_rss_mb": memory_mb("VmHWM"), "anon_mb": anon}
 
     def _conversation(self) -> Conversation:
         if self._talk is None:

@@ -27,10 +27,10 @@ class XnnpackEngine:
         self._path = Path(model)
 
     def load(self, threads: int, max_length: int) -> EngineInfo:
-        """See Engine.load; the program's own context counts.
+        """See Engine.load; memory is reserved for the program's own context.
 
         Raises:
-            ValueError: the program has another interface.
+            ValueError: the program has another interface, or a shorter context.
         """
         portable_lib._unsafe_reset_threadpool(threads)
         self._program = Runtime.get().load_program(self._path)
@@ -38,10 +38,20 @@ class XnnpackEngine:
             found = ", ".join(sorted(self._program.method_names))
             raise ValueError(f"{self._path}: it has the methods {found}, expected 'forward' alone")
         self._method = self._program.load_method("forward")
-        self._position = 0
+        self._require_context(max_length)
         vocabulary = self.prefill([0], [0.0]).size
         self.info = EngineInfo(f"executorch {version('executorch')}", vocabulary, prefills=False)
         return self.info
+
+    def _require_context(self, length: int) -> None:
+        self._position = length - 1
+        try:
+            self.decode(0)
+        except RuntimeError as problem:
+            raise ValueError(
+                f"{self._path}: it has no context of {length} tokens, which the artifact has; "
+                f"make it with --max-length {length}"
+            ) from problem
 
     def prefill(self, tokens: list[int], mask: list[float]) -> FloatArray:
         """See Engine.prefill."""

@@ -8,6 +8,7 @@
 #include "executorch/runtime_log.h"
 #include "glass/abi.h"
 #include "glass/base.h"
+#include "packing/packed_bundles.h"
 
 extern "C" {
 
@@ -29,6 +30,12 @@ __attribute__((visibility("default"))) void glass_take_errors(char* buffer, size
   const size_t length = std::min(errors.size(), size - 1);
   std::memcpy(buffer, errors.data(), length);
   buffer[length] = '\0';
+}
+
+// Free the copies of chosen neurons. To be called when a program is closed; other programs make
+// theirs anew.
+__attribute__((visibility("default"))) void glass_release_packed() {
+  glass::PackedLayers::of_process().clear();
 }
 
 // Let methods that are loaded later share packed weights, or not; 0 on success.

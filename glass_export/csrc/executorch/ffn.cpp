@@ -2,6 +2,7 @@
 #include "glass/ffn.h"
 
 #include "executorch/adapter.h"
+#include "packing/packed_bundles.h"
 
 namespace glass::executorch_ops {
 namespace {
@@ -40,8 +41,9 @@ void sparse_ffn_out(Context& context, const Tensor& x, const Tensor& bundle, con
   const Span<const int32_t> neurons{indices.const_data_ptr<int32_t>() + layer * kept, kept};
   const int64_t tokens = x.numel() / ffn.d_model;
   if (!scratch(context, sparse_ffn_scratch(ffn, tokens, parallel.threads), memory)) return;
-  require(context, sparse_ffn(ffn, static_cast<Activation>(activation), read<float>(x), neurons,
-                              write(out), memory, parallel));
+  const PackedChoice packed = PackedLayers::of_process().choose(ffn, neurons, parallel);
+  require(context, sparse_ffn(packed.ffn, static_cast<Activation>(activation), read<float>(x),
+                              packed.neurons, write(out), memory, parallel));
 }
 
 void dense_ffn_out(Context& context, const Tensor& x, const Tensor& bundle,

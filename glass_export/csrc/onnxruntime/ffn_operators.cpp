@@ -70,8 +70,9 @@ void SparseFfn::run(Call& call) const {
   if (!call.scratch(sparse_ffn_scratch(layer.ffn, layer.tokens, parallel.threads), memory)) return;
   const Span<const int32_t> neurons{indices.values<int32_t>().data + layer_ * kept,
                                     static_cast<size_t>(kept)};
-  call.require(sparse_ffn(layer.ffn, activation_, layer.x.values<float>(), neurons, layer.y, memory,
-                          parallel));
+  const PackedChoice packed = packed_.choose(layer.ffn, neurons, parallel);
+  call.require(sparse_ffn(packed.ffn, activation_, layer.x.values<float>(), packed.neurons, layer.y,
+                          memory, parallel));
 }
 
 void DenseFfn::run(Call& call) const {

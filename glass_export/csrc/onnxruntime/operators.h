@@ -18,6 +18,7 @@
 
 #include "glass/ffn.h"
 #include "onnxruntime/call.h"
+#include "packing/packed_bundles.h"
 
 namespace glass::onnxruntime_ops {
 
@@ -62,6 +63,7 @@ class SparseFfn {
  private:
   int64_t layer_ = 0;
   Activation activation_ = Activation::kSilu;
+  mutable PackedBundles packed_;  // locks itself
 };
 
 // DenseFFN(x float [..,D], bundle, score_weights float [S]) -> y float [..,D], abs_sum float [F],

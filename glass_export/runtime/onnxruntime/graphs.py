@@ -16,10 +16,10 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from glass_export import native
 from glass_export.artifact import Artifact
-from glass_export.errors import ArtifactError, NativeError
+from glass_export.errors import ArtifactError
 from glass_export.runtime.onnxruntime.model_file import Attributes, resized
+from glass_export.runtime.onnxruntime.operators import Operators
 
 MINIMUM_VERSION = (1, 23)
 
@@ -77,26 +77,32 @@ class Loader:
 
         Raises:
             ArtifactError: ONNX Runtime is too old, or the manifest names no weights.
-            NativeError: the operators that the artifact needs cannot be built.
+            NativeError: the operators that the artifact needs cannot be built or loaded.
         """
         _check_version()
         self.weights = _map_weights(artifact)
         self._artifact, self._threads = artifact, threads
         target = artifact.manifest.target
-        self._operators = native.library("onnxruntime") if target.custom_ops else None
+        self._operators = Operators() if target.custom_ops else None
         # A packed copy of float32 weights in each session would more than double the memory. Those
-        # of MatMulNBits are fast only when they are packed.
-        self._prepacking = target.dtype != "fp32"
+        # of MatMulNBits are fast only when they are packed; the project's operators never pack.
+        self._prepacking = target.dtype != "fp32" and not target.custom_ops
 
     def load(self, role: str, *, arena: bool = False) -> Graph:
-        """The graph with ``role``. Raises ArtifactError when ONNX Runtime refuses it.
+        """The graph with ``role``.
 
         Args:
             role: Of the graph.
             arena: Keep the memory of activations between runs. An arena holds that of the largest
                 prompt for good.
+
+        Raises:
+            ArtifactError: ONNX Runtime refuses the graph.
+            NativeError: it was exported for another version of the operators.
         """
         path = self._artifact.graph(role)
+        if self._operators is not None:
+            self._operators.check(path)
         session = self._session(path, path, self._options(self.weights, arena))
         return Graph(session, self.weights)
 
@@ -145,20 +151,8 @@ class Loader:
         for name, buffer in weights.items():
             options.add_initializer(name, buffer.value)
         if self._operators is not None:
-            _register(options, self._operators, self._threads)
+            self._operators.register(options, self._threads)
         return options
-
-
-def _register(options: ort.SessionOptions, operators: Path, threads: int) -> None:
-    # ONNX Runtime does not tell operators how many threads it has; see csrc/onnxruntime.
-    options.add_session_config_entry("ai.glass.intra_op_num_threads", str(threads))
-    try:
-        options.register_custom_ops_library(os.fspath(operators))
-    except Exception as problem:
-        raise NativeError(
-            f"{operators}: ONNX Runtime {ort.__version__} cannot load these operators: {problem}; "
-            f"run `{native.BUILD_COMMAND} --force` to build them again"
-        ) from problem
 
 
 def _check_version() -> None:

@@ -1,4 +1,4 @@
-"""Change sizes in an ONNX file without the package ``onnx``.
+"""Read metadata of an ONNX file and change its sizes, without the package ``onnx``.
 
 ONNX Runtime takes the sizes of a matrix product with integer weights from attributes, so a graph
 for fewer neurons is another file. This rewrites the few fields that differ.
@@ -18,8 +18,10 @@ Attributes = Mapping[str, int]
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _WIDTHS = {_FIXED64: 8, _FIXED32: 4}
 
-# Field numbers of ModelProto, GraphProto, NodeProto, AttributeProto and TensorProto.
-_GRAPH = 7
+# Field numbers of ModelProto, StringStringEntryProto, GraphProto, NodeProto, AttributeProto and
+# TensorProto.
+_GRAPH, _METADATA = 7, 14
+_KEY, _VALUE = 1, 2
 _NODE, _INITIALIZER = 1, 5
 _INPUT, _ATTRIBUTE = 1, 5
 _ATTRIBUTE_NAME, _ATTRIBUTE_INT = 1, 3
@@ -27,6 +29,26 @@ _DIMS, _TENSOR_NAME = 1, 8
 
 _Field = tuple[int, int, int | bytes]
 """Number, wire type, and the number or bytes that it holds."""
+
+
+def metadata(model: bytes) -> dict[str, str]:
+    """What a model says of itself, the entries ``metadata_props``.
+
+    Args:
+        model: A ModelProto.
+
+    Raises:
+        ArtifactError: not a model.
+    """
+    try:
+        entries = [
+            list(_fields(value))
+            for number, _, value in _fields(model)
+            if number == _METADATA and isinstance(value, bytes)
+        ]
+        return {_text(fields, _KEY): _text(fields, _VALUE) for fields in entries}
+    except ValueError as problem:
+        raise _no_model(problem) from problem
 
 
 def resized(
@@ -62,12 +84,16 @@ def resized(
     try:
         changed = _mapped(model, {_GRAPH: graph})
     except ValueError as problem:
-        raise ArtifactError(f"not an ONNX model: {problem}; export the model again") from problem
+        raise _no_model(problem) from problem
     if missing:
         raise ArtifactError(
             f"the graph has no initializer {', '.join(sorted(missing))}; export the model again"
         )
     return changed
+
+
+def _no_model(problem: ValueError) -> ArtifactError:
+    return ArtifactError(f"not an ONNX model: {problem}; export the model again")
 
 
 def _with_dims(fields: list[_Field], shape: Sequence[int]) -> bytes:

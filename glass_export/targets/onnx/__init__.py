@@ -1,8 +1,9 @@
 """ONNX Runtime: ``prefill.onnx`` and ``decode.onnx`` over one ``weights.bin``.
 
-Linears and embeddings are float32, or int8 or int4 in ONNX Runtime's own operators. FFNs have three
-forms (see ``ffn``): float32 rows, which a third graph, ``pack.onnx``, gathers once per prompt;
-integers in stock operators; and bundles, which need the project's operators (``custom_ops``).
+Linears and embeddings (see ``matrices``) are float32, or integers in operators of ONNX Runtime or,
+with ``custom_ops``, of the project. FFNs have three forms (see ``ffn``): float32 rows, which a
+third graph, ``pack.onnx``, gathers once per prompt; integers in stock operators; and bundles, which
+need the project's operators.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from transformers import PreTrainedModel
 from glass_export.graph import CapturedGraph, shape_of
 from glass_export.log import progress
 from glass_export.manifest import TargetInfo
+from glass_export.ops.kernels import ABI_VERSION
 from glass_export.recipe import TargetRecipe
 from glass_export.spec import FfnSite, TensorSpec
 from glass_export.targets.base import LoweringInput
@@ -67,7 +69,7 @@ def lower(source: LoweringInput, folder: Path) -> TargetInfo:
         ]
         builders += [_pack(source, weights)] if form.packed else []
         for builder in builders:
-            builder.save(folder / f"{builder.name}.onnx", {"glass.role": builder.name})
+            builder.save(folder / f"{builder.name}.onnx", _metadata(builder.name, options))
     return TargetInfo(
         name="onnx",
         dtype=options.dtype,
@@ -81,11 +83,17 @@ def lower(source: LoweringInput, folder: Path) -> TargetInfo:
     )
 
 
+def _metadata(role: str, options: TargetRecipe) -> dict[str, str]:
+    """What a graph says of itself; the version of the operators if it needs the project's."""
+    version = {"glass.abi_version": str(ABI_VERSION)} if options.custom_ops else {}
+    return {"glass.role": role, **version}
+
+
 def _translate(
     source: LoweringInput, graph: CapturedGraph, form: FfnForm, weights: WeightFile
 ) -> GraphBuilder:
     builder = GraphBuilder(graph.name, weights)
-    known = {**TRANSLATORS, **translators(source.options.dtype), **form.translators}
+    known = {**TRANSLATORS, **translators(source.options), **form.translators}
     translation = Translation(graph, builder, source.sites, known)
     _declare_inputs(translation, form)
     translation.run()

@@ -30,10 +30,15 @@ from glass_export.targets.integer import named
 from glass_export.targets.onnx.builder import GraphBuilder
 from glass_export.targets.onnx.matrices import integer_rows, matmul_nbits, stored_names
 from glass_export.targets.onnx.nbits import BITS, CHANNEL_BLOCK, quantise_channels
-from glass_export.targets.onnx.translate import MICROSOFT, Translation, Translator, Values
+from glass_export.targets.onnx.translate import (
+    GLASS,
+    MICROSOFT,
+    Translation,
+    Translator,
+    Values,
+)
 from glass_export.targets.onnx.weights import Arrays
 
-GLASS = "ai.glass"
 _SCORING = torch.ops.glass_ir.scoring_ffn.default
 _SPARSE = torch.ops.glass_ir.sparse_ffn.default
 

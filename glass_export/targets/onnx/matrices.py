@@ -1,4 +1,10 @@
-"""Linears and embeddings: float32, or integers in ``MatMulNBits`` and ``GatherBlockQuantized``.
+"""Linears and embeddings, and how their weights are stored. Legend: N rows, D weights of a row.
+
+| form | weights | operators |
+|---|---|---|
+| float32 | [N,D] | ``FusedMatMul``, ``Gather`` |
+| nbits | integers and scales apart | ``MatMulNBits``, ``GatherBlockQuantized`` |
+| rows | one run of bytes for each row | ``Linear``, ``Embedding`` of the project |
 
 A tied head and embedding read the same stored integers.
 """
@@ -14,12 +20,18 @@ import torch
 from torch import Tensor, fx
 
 from glass_export.bundles import GROUP, BundleFormat, FloatArray, quantise_rows
-from glass_export.graph import Weight, operand
-from glass_export.recipe import Dtype
+from glass_export.graph import Weight, operand, shape_of
+from glass_export.recipe import TargetRecipe
 from glass_export.targets.integer import named
 from glass_export.targets.onnx.builder import GraphBuilder
 from glass_export.targets.onnx.nbits import BITS, repack_rows
-from glass_export.targets.onnx.translate import MICROSOFT, Translation, Translator, Values
+from glass_export.targets.onnx.translate import (
+    GLASS,
+    MICROSOFT,
+    Translation,
+    Translator,
+    Values,
+)
 from glass_export.targets.onnx.weights import Arrays
 
 _ATEN = torch.ops.aten
@@ -27,13 +39,17 @@ _INT8_INPUT = 4
 """MatMulNBits' accuracy_level at which it rounds its input to int8, block by block."""
 
 
-def translators(dtype: Dtype) -> Mapping[Any, Translator]:
-    """How linears and embeddings are written in a number format."""
-    if dtype == "fp32":
+def translators(options: TargetRecipe) -> Mapping[Any, Translator]:
+    """How linears and embeddings are written in the form that a recipe asks for."""
+    if options.dtype == "fp32":
         return {_ATEN.linear.default: _linear, _ATEN.embedding.default: _embedding}
+    own = options.custom_ops
+    linear, embedding = (
+        (_rows_linear, _rows_embedding) if own else (_nbits_linear, _nbits_embedding)
+    )
     return {
-        _ATEN.linear.default: _integer(_integer_linear, dtype),
-        _ATEN.embedding.default: _integer(_integer_embedding, dtype),
+        _ATEN.linear.default: _integer(linear, options.dtype),
+        _ATEN.embedding.default: _integer(embedding, options.dtype),
     }
 
 
@@ -94,26 +110,30 @@ def _integer(
     return lambda t, node: translate(t, node, form)
 
 
-def _embedding(t: Translation, node: fx.Node) -> Values:
-    return t.builder.op("Gather", t.value(node.args[0]), t.value(node.args[1]), axis=0)
+def _bias(t: Translation, node: fx.Node) -> ir.Value | None:
+    """A linear's bias [N]."""
+    biased = len(node.args) > 2 and node.args[2] is not None
+    return t.value(node.args[2]) if biased else None
 
 
 def _linear(t: Translation, node: fx.Node) -> Values:
     x, weight = t.value(node.args[0]), t.value(node.args[1])
     out = t.builder.op("FusedMatMul", x, weight, domain=MICROSOFT, transB=1)
-    if len(node.args) > 2 and node.args[2] is not None:
-        out = t.builder.op("Add", out, t.value(node.args[2]))
-    return out
+    bias = _bias(t, node)
+    return out if bias is None else t.builder.op("Add", out, bias)
 
 
-def _integer_linear(t: Translation, node: fx.Node, form: BundleFormat) -> Values:
+def _embedding(t: Translation, node: fx.Node) -> Values:
+    return t.builder.op("Gather", t.value(node.args[0]), t.value(node.args[1]), axis=0)
+
+
+def _nbits_linear(t: Translation, node: fx.Node, form: BundleFormat) -> Values:
     weight = t.source.weight(operand(node, 1))
-    biased = len(node.args) > 2 and node.args[2] is not None
     return matmul_nbits(
         t.builder,
         t.value(node.args[0]),
         integer_rows(t.builder, weight, form),
-        t.value(node.args[2]) if biased else None,
+        _bias(t, node),
         K=weight.shape[1],
         N=weight.shape[0],
         bits=BITS[form],
@@ -121,7 +141,7 @@ def _integer_linear(t: Translation, node: fx.Node, form: BundleFormat) -> Values
     )
 
 
-def _integer_embedding(t: Translation, node: fx.Node, form: BundleFormat) -> Values:
+def _nbits_embedding(t: Translation, node: fx.Node, form: BundleFormat) -> Values:
     weight = t.source.weight(operand(node, 0))
     integers, scales = _store_rows(t.builder, weight, form)
     count, depth = weight.shape
@@ -138,3 +158,35 @@ def _integer_embedding(t: Translation, node: fx.Node, form: BundleFormat) -> Val
         block_size=GROUP,
         bits=BITS[form],
     )
+
+
+def _rows_linear(t: Translation, node: fx.Node, form: BundleFormat) -> Values:
+    inputs = [t.value(node.args[0]), _rows(t, t.source.weight(operand(node, 1)), form)]
+    if (bias := _bias(t, node)) is not None:
+        inputs.append(bias)
+    return _with_shape(t.builder.op("Linear", *inputs, domain=GLASS), node)
+
+
+def _rows_embedding(t: Translation, node: fx.Node, form: BundleFormat) -> Values:
+    weight = t.source.weight(operand(node, 0))
+    rows, ids = _rows(t, weight, form), t.value(node.args[1])
+    out = t.builder.op("Embedding", rows, ids, domain=GLASS, width=weight.shape[1])
+    return _with_shape(out, node)
+
+
+def _with_shape(value: ir.Value, node: fx.Node) -> ir.Value:
+    """Write down the shape: ONNX Runtime cannot infer it here, and stock operators ask for it."""
+    sizes = [size if isinstance(size, int) else None for size in shape_of(node)]
+    value.shape, value.type = ir.Shape(sizes), ir.TensorType(ir.DataType.FLOAT)
+    return value
+
+
+def _rows(t: Translation, weight: Weight, form: BundleFormat) -> ir.Value:
+    """The bytes of a matrix [N,D] as ``bundles.quantise_rows`` gives them."""
+    name = f"{weight.name}.rows"
+
+    def make() -> Arrays:
+        with named(weight.name):
+            return {name: quantise_rows(_matrix(weight.load()), form)}
+
+    return t.builder.stored(name, math.prod(weight.shape), make)

@@ -1,7 +1,7 @@
 """The eager model with the numbers of an integer artifact of this target.
 
-ONNX Runtime's ``MatMulNBits`` rounds its input as the project's kernels do, block by block, so both
-forms share everything but the down projection. Legend: D model width, F FFN width.
+ONNX Runtime's ``MatMulNBits`` rounds its input as the project's ``Linear`` does, block by block, so
+both forms share everything but the down projection. Legend: D model width, F FFN width.
 """
 
 from __future__ import annotations

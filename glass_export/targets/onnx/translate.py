@@ -22,7 +22,7 @@ from glass_export.spec import FfnSite
 from glass_export.targets.base import ffn_site
 from glass_export.targets.onnx.builder import GraphBuilder
 
-MICROSOFT = "com.microsoft"
+MICROSOFT, GLASS = "com.microsoft", "ai.glass"
 Values = ir.Value | list[ir.Value]
 Translator = Callable[["Translation", fx.Node], Values]
 

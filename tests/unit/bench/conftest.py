@@ -28,6 +28,7 @@ class Toy:
         if self.model.endswith("missing"):
             import a_package_that_is_not_installed
         print("noise on stdout")
+        self.weights = np.ones(1_000_000)  # 8 MB
         self.info = EngineInfo("toy 1", 4)
         return self.info
     def prefill(self, tokens, mask):
@@ -74,7 +75,7 @@ def contestant(toy_python: Path, tmp_path: Path) -> Callable[..., Contestant]:
             name=name,
             kind="artifact" if None not in densities else "llama_cpp",
             model=tmp_path / name,
-            python=toy_python,
+            program=toy_python,
             workload=WORKLOAD,
             max_length=64,
             densities=densities,

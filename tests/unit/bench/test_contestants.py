@@ -18,10 +18,9 @@ from glass_export.bench.contestants import (
     require_distinct,
     require_one_text,
 )
-from glass_export.bench.process import BenchError
 from glass_export.bench.workers import KINDS
 from glass_export.bench.workload import Workload
-from glass_export.errors import GenerationError
+from glass_export.errors import BenchError, GenerationError
 from glass_export.runtime.text import TextCodec
 
 Make = Callable[..., Contestant]
@@ -66,10 +65,11 @@ def listed(folder: Path) -> list[Path]:
 def test_peers_are_known_by_name(contestant: Make, tmp_path: Path) -> None:
     model = tmp_path / "model.gguf"
     model.write_bytes(b"1234567")
-    peer = peer_contestant("llama.cpp", model, None, contestant("ours"))
+    peer = peer_contestant("llama.cpp", model, contestant("ours"))
     assert (peer.kind, peer.densities, peer.about["bytes"]) == ("llama_cpp", (None,), 7)
     assert not peer.is_artifact
-    assert {known.kind for known in PEERS.values()} | {"artifact"} == set(KINDS)
+    workers = {known.kind for known in PEERS.values() if known.package} | {"artifact"}
+    assert workers == set(KINDS)
 
 
 def test_only_peers_with_own_packages_get_the_other_python(
@@ -78,7 +78,9 @@ def test_only_peers_with_own_packages_get_the_other_python(
     python = tmp_path / "python3"
     python.touch()
     for name, expected in (("llama.cpp", python), ("xnnpack", None)):
-        assert peer_contestant(name, tmp_path, python, contestant("ours")).python == expected
+        assert (
+            peer_contestant(name, tmp_path, contestant("ours"), python=python).program == expected
+        )
 
 
 def test_what_a_peer_lacks_is_named(contestant: Make, tmp_path: Path) -> None:
@@ -91,7 +93,7 @@ def test_what_a_peer_lacks_is_named(contestant: Make, tmp_path: Path) -> None:
     ]
     for name, model, python, message in cases:
         with pytest.raises(BenchError, match=message):
-            peer_contestant(name, model, python, ours)
+            peer_contestant(name, model, ours, python=python)
 
 
 def test_one_tokenizer_and_one_name_each(contestant: Make, text: TextCodec) -> None:

@@ -10,7 +10,7 @@ import pytest
 from glass_export.bench.contestants import Contestant, Settings
 from glass_export.bench.measure import measure
 from glass_export.bench.outcome import Case
-from glass_export.bench.process import WorkerError
+from glass_export.errors import WorkerError
 
 SETTINGS = Settings(densities=(0.5, 1.0), threads=(1,), contexts=(4, 8), repeats=2, tokens=3)
 Make = Callable[..., Contestant]

@@ -11,8 +11,8 @@ import pytest
 from glass_export.bench import chart
 from glass_export.bench.contestants import Contestant, Settings
 from glass_export.bench.outcome import Case, Figures, Outcome
-from glass_export.bench.process import BenchError
 from glass_export.bench.results import Results, summarise
+from glass_export.errors import BenchError
 
 SETTINGS = Settings(densities=(0.5, 1.0), threads=(2, 1), contexts=(8,), repeats=3, tokens=4)
 Make = Callable[..., Contestant]
@@ -41,7 +41,7 @@ def results(contestant: Make) -> Results:
         ("ours", 0.5): {"kl": 0.4, "ppl": 12.0, "scored_tokens": 3},
         ("peer", None): {"kl": 0.2, "ppl": 10.0, "scored_tokens": 3},
     }
-    outcome.memory[Case("ours", 0.5, 2, 8)] = {"peak_rss_mb": 123.0}
+    outcome.memory[Case("ours", 0.5, 2, 8)] = {"peak_rss_mb": 123.0, "anon_mb": 45.0}
     names = [("ours", (0.5, 1.0)), ("peer", (None,)), ("lost", (None,))]
     return summarise([contestant(*name) for name in names], SETTINGS, outcome)
 
@@ -52,7 +52,9 @@ def test_medians_spreads_and_ratios(results: Results) -> None:
     assert sparse["decode_tps"] == 60.0 and sparse["spread"]["decode_tps"] == (10.0, 62.0)
     assert sparse["speedup"] == 3.0
     assert sparse["ratios"] == {"peer": {"decode": 1.5}}  # the peer has no prefill to compare with
-    assert (sparse["kl"], sparse["ppl"], sparse["peak_rss_mb"]) == (0.4, 12.0, 123.0)
+    assert (sparse["kl"], sparse["ppl"]) == (0.4, 12.0)
+    assert (sparse["peak_rss_mb"], sparse["anon_mb"]) == (123.0, 45.0)
+    assert document["peer_runs"][0]["anon_mb"] is None
     assert document["ratios"] == {"peer": {"decode": {"1": 0.5, "0.5": 1.5}}}
 
 

@@ -152,6 +152,31 @@ def test_bad_neurons_never_reach_the_operator_nor_harm_it(
     np.testing.assert_allclose(backend.decode(7, 2), wanted, atol=2e-5)
 
 
+@pytest.mark.parametrize("dtype", ["int8", "int4"])
+def test_copies_of_chosen_neurons_follow_the_choice(exported: Exported, dtype: str) -> None:
+    artifact = Artifact.open(exported("qwen2", "executorch", f"target.dtype={dtype}"))
+
+    def logits(backend: ExecuTorchBackend, neurons: torch.Tensor) -> np.ndarray:
+        prefill(backend, [5, 6])
+        backend.select(neurons.numpy())
+        return backend.decode(7, 2).copy()
+
+    choices = [EVERY[:, :24].clone(), EVERY[:, 24:].clone(), EVERY[:, ::3].clone()]
+    choices[1][1] = choices[0][1]  # one layer's choice stays
+    fresh = []
+    for neurons in choices:
+        backend = ExecuTorchBackend(artifact)
+        fresh.append(logits(backend, neurons))
+        backend.close()
+    assert len({row.tobytes() for row in fresh}) == 3
+    backend = ExecuTorchBackend(artifact)
+    for index in (0, 1, 1, 2, 0):
+        np.testing.assert_array_equal(logits(backend, choices[index]), fresh[index])
+    native.release_packed()
+    np.testing.assert_array_equal(logits(backend, choices[0]), fresh[0])
+    backend.close()
+
+
 @pytest.mark.parametrize("kind", ["artifact", "portable"])
 def test_tokens_and_positions_out_of_range(kind: str, request: pytest.FixtureRequest) -> None:
     backend = ExecuTorchBackend(request.getfixturevalue(kind))

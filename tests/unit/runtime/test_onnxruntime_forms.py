@@ -16,11 +16,13 @@ from tiny_models import CONTEXT, D_FF, LAYERS
 from glass_export import native
 from glass_export.artifact import Artifact
 from glass_export.errors import ArtifactError, NativeError
+from glass_export.ops.kernels import ABI_VERSION
 from glass_export.runtime import SamplingParams, Session
-from glass_export.runtime.onnxruntime import OnnxRuntimeBackend
+from glass_export.runtime.onnxruntime import OnnxRuntimeBackend, graphs
 from glass_export.runtime.onnxruntime.decoders import SessionDecoder
 from glass_export.runtime.onnxruntime.graphs import Graph, Loader
-from glass_export.runtime.onnxruntime.model_file import resized
+from glass_export.runtime.onnxruntime.model_file import metadata, resized
+from glass_export.runtime.onnxruntime.operators import Operators
 
 Exported = Callable[..., Path]
 FORMS = {
@@ -141,8 +143,41 @@ def test_a_library_that_is_none_is_named(
     wrong = tmp_path / "libglass_onnxruntime.so"
     wrong.write_bytes(b"not a library")
     monkeypatch.setattr(native, "library", lambda name: wrong)
-    with pytest.raises(NativeError, match=r"libglass_onnxruntime\.so: ONNX Runtime .* --force"):
+    with pytest.raises(NativeError, match=r"libglass_onnxruntime\.so: not a usable .* --force"):
         OnnxRuntimeBackend(Artifact.open(exported("llama", "onnx", *FORMS["int4 bundles"])))
+
+
+def test_operators_of_another_version_are_refused(
+    exported: Exported, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Newer(Operators):
+        def __init__(self) -> None:
+            super().__init__()
+            self.version += 1
+
+    monkeypatch.setattr(graphs, "Operators", Newer)
+    message = (
+        rf"libglass_onnxruntime\.so: operators of version {ABI_VERSION + 1}, but .*prefill\.onnx "
+        rf"needs version {ABI_VERSION}; run .* --force`, or export the model again"
+    )
+    with pytest.raises(NativeError, match=message):
+        OnnxRuntimeBackend(Artifact.open(exported("llama", "onnx", *FORMS["int4 bundles"])))
+
+
+def test_a_graph_that_names_no_version_of_the_operators_is_refused(sessions: Artifact) -> None:
+    with pytest.raises(NativeError, match=r"decode\.onnx needs version unknown; .* export"):
+        Operators().check(sessions.graph("decode"))
+
+
+@pytest.mark.parametrize("form", ["int4 bundles", "int4 sessions"])
+def test_metadata_name_the_graph_and_the_operators_it_needs(exported: Exported, form: str) -> None:
+    artifact = Artifact.open(exported("llama", "onnx", *FORMS[form]))
+    for role in ("prefill", "decode"):
+        content = artifact.graph(role).read_bytes()
+        version = {"glass.abi_version": str(ABI_VERSION)} if form == "int4 bundles" else {}
+        assert metadata(content) == {"glass.role": role, **version}
+        props = onnx.load_from_string(content).metadata_props
+        assert metadata(content) == {entry.key: entry.value for entry in props}
 
 
 def test_plain_onnx_runtime_runs_the_portable_decode_graph_densely(sessions: Artifact) -> None:
@@ -177,6 +212,11 @@ def test_resizing_changes_the_named_shapes_and_attributes_alone(sessions: Artifa
 def test_what_is_no_model_is_refused(content: bytes) -> None:
     with pytest.raises(ArtifactError, match="not an ONNX model: .*; export the model again"):
         resized(content, {}, {"w": {"N": 1}})
+
+
+def test_metadata_of_what_is_no_model_are_refused() -> None:
+    with pytest.raises(ArtifactError, match="not an ONNX model: .*; export the model again"):
+        metadata(b"\x72\x04\x0a\x7f")
 
 
 def test_an_initializer_that_is_not_there_is_named(sessions: Artifact) -> None:

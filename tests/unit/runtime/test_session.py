@@ -10,6 +10,7 @@ import pytest
 
 from glass_export.errors import GenerationError
 from glass_export.runtime import Generation, SamplingParams, Session
+from glass_export.runtime.stats import Stopwatch
 from glass_export.runtime.text import TextCodec
 
 MakeSession = Callable[..., Session]
@@ -344,6 +345,13 @@ def test_stats_add_up(make_session: MakeSession) -> None:
     assert stats.peak_rss_mb is None or stats.peak_rss_mb > 10
     dense = session.generate("Hello", max_new_tokens=1, density=1.0).stats
     assert (dense.fusion_ms, dense.decode_tps, dense.kept_neurons) == (0.0, 0.0, 24)
+
+
+def test_select_notes_its_times(make_session: MakeSession) -> None:
+    session, watch = make_session(), Stopwatch()
+    session.prefill(PROMPT)
+    session.select(watch, density=0.5)
+    assert watch.ms("select") > watch.ms("fusion") > 0
 
 
 def test_nan_is_an_error_after_which_the_session_works(make_session: MakeSession) -> None:

@@ -82,7 +82,8 @@ def test_weights_take_the_bytes_of_their_format(
         for name, layer in model.named_modules()
         if isinstance(layer, (nn.Linear, nn.Embedding)) and ".mlp." not in name
     }
-    expected = sum(linears.values()) * (bits / 8 + 4 / GROUP)
+    scale = 2 if custom_ops == "true" else 4  # float16 or float32
+    expected = sum(linears.values()) * (bits / 8 + scale / GROUP)
     if custom_ops == "true":
         expected += LAYERS * D_FF * {"int8": 256, "int4": 128}[dtype]  # whole cache lines
     else:
@@ -96,17 +97,35 @@ def test_weights_take_the_bytes_of_their_format(
     assert sum(stored.values()) == expected
 
 
-def test_a_tied_embedding_reads_the_integers_of_the_head(exported: Exported) -> None:
-    folder = exported("qwen2", "onnx", *overrides("int4", "false"))
+def test_a_tied_embedding_reads_the_integers_of_the_head(
+    exported: Exported, custom_ops: str
+) -> None:
+    folder = exported("qwen2", "onnx", *overrides("int4", custom_ops))
     graph = onnx.load(folder / "prefill.onnx", load_external_data=False).graph
     where = {
         tensor.name: {entry.key: entry.value for entry in tensor.external_data}
         for tensor in graph.initializer
     }
-    (gather,) = (n for n in graph.node if n.op_type == "GatherBlockQuantized")
+    lookup = next(n for n in graph.node if n.op_type in ("GatherBlockQuantized", "Embedding"))
     head = next(n for n in graph.node if n.output[0] == "logits")
-    assert head.op_type == "MatMulNBits"
-    assert where[gather.input[0]] == where[head.input[1]] and gather.input[2] == head.input[2]
+    assert where[lookup.input[0]] == where[head.input[1]]
+    if custom_ops == "true":
+        assert (head.op_type, lookup.op_type) == ("Linear", "Embedding")
+        return
+    assert (head.op_type, lookup.op_type) == ("MatMulNBits", "GatherBlockQuantized")
+    assert lookup.input[2] == head.input[2]
+
+
+def test_rows_of_the_project_s_operators_are_those_of_the_definition(
+    exported: Exported, dtype: str
+) -> None:
+    artifact = Artifact.open(exported("qwen2", "onnx", *overrides(dtype, "true")))
+    name = "model.layers.1.self_attn.o_proj.weight"
+    (entry,) = (t for t in artifact.manifest.target.tensors if t.name == f"{name}.rows")
+    expected = quantise_rows(dict(tiny_model("qwen2").named_parameters())[name].numpy(), dtype)
+    content = (artifact.path / "weights.bin").read_bytes()
+    assert (entry.dtype, entry.shape) == ("uint8", expected.shape)
+    assert content[entry.offset : entry.offset + entry.nbytes] == expected.tobytes()
 
 
 def test_operators_of_the_integer_graphs_are_the_recorded_ones(
