@@ -190,17 +190,21 @@ void bench_attention(int64_t tokens, int64_t position, int64_t threads) {
               long(position), long(threads), 1e6 * seconds);
 }
 
-void bench_selection() {
+void bench_selection(int64_t threads) {
   const int64_t layers = 24, d_ff = 4864;
   const auto sums = random_floats(layers * d_ff);
-  std::vector<int32_t> neurons(size_t(layers * d_ff / 2));
-  std::vector<uint32_t> scratch(glass::select_neurons_scratch(d_ff));
-  std::vector<float> prior(sums.rbegin(), sums.rend());
+  const std::vector<float> prior(sums.rbegin(), sums.rend());
+  std::vector<int32_t> neurons(size_t(layers * d_ff / 2)), ranked(size_t(layers * d_ff));
+  std::vector<uint32_t> scratch(glass::select_neurons_scratch(d_ff, threads));
+  require(glass::prior_ranks(view(prior), layers, d_ff, span(ranked), span(scratch)));
+  const glass::Prior known{view(prior), view(ranked)};
+  glass::test::SpinningPool pool(threads);
   const double seconds = fastest(20, [&] {
-    require(glass::select_neurons({view(sums), view(sums), 7.0}, view(prior), {}, layers, d_ff,
-                                  span(neurons), span(scratch)));
+    require(glass::select_neurons({view(sums), view(sums), 7.0}, known, {}, layers, d_ff,
+                                  span(neurons), span(scratch), pool.get()));
   });
-  std::printf("select_neurons 24 x 4864, Borda %8.3f ms\n", 1e3 * seconds);
+  std::printf("select_neurons 24 x 4864, Borda, threads=%ld %8.3f ms\n", long(threads),
+              1e3 * seconds);
 }
 
 void bench_layers(const Sizes& sizes, const std::vector<float>& weights, const char* only,
@@ -238,6 +242,8 @@ int main(int argc, char** argv) {
   const auto weights =
       random_floats(std::max(sizes.layers * sizes.d_ff * 3, kHeadRows / 2) * sizes.d_model);
   for (const int64_t threads : {1, 2}) bench_layers(sizes, weights, only, threads);
-  if (only == nullptr || std::strcmp(only, "select_neurons") == 0) bench_selection();
+  if (only == nullptr || std::strcmp(only, "select_neurons") == 0) {
+    for (const int64_t threads : {1, 2}) bench_selection(threads);
+  }
   return 0;
 }

@@ -26,8 +26,9 @@ void make_offsets(uint32_t (&counts)[kDigits][kBuckets]) {
 }  // namespace
 
 // A stable radix sort of the indices. They go in backwards, so that of equal keys the higher index
-// gets the lower rank.
+// gets the lower rank. The last digit travels with the index, which has the bits below it.
 void rank_keys(const uint32_t* keys, int64_t count, uint32_t* order, int32_t* ranks) {
+  constexpr int kIndexBits = 32 - kDigitBits;
   uint32_t offsets[kDigits][kBuckets] = {};
   for (int64_t j = 0; j < count; ++j) {
     for (int d = 0; d < kDigits; ++d) ++offsets[d][digit_of(keys[j], d)];
@@ -36,14 +37,15 @@ void rank_keys(const uint32_t* keys, int64_t count, uint32_t* order, int32_t* ra
   for (int64_t j = count - 1; j >= 0; --j) {
     order[offsets[0][digit_of(keys[j], 0)]++] = static_cast<uint32_t>(j);
   }
-  auto* by_two_digits = ranks;  // not the ranks yet
+  auto* by_two_digits = reinterpret_cast<uint32_t*>(ranks);  // not the ranks yet
   for (int64_t i = 0; i < count; ++i) {
-    by_two_digits[offsets[1][digit_of(keys[order[i]], 1)]++] = static_cast<int32_t>(order[i]);
+    const uint32_t j = order[i], key = keys[j];
+    by_two_digits[offsets[1][digit_of(key, 1)]++] = digit_of(key, 2) << kIndexBits | j;
   }
   std::copy_n(by_two_digits, count, order);
   for (int64_t i = 0; i < count; ++i) {
-    const uint32_t j = order[i];
-    ranks[j] = static_cast<int32_t>(offsets[2][digit_of(keys[j], 2)]++);
+    const uint32_t j = order[i] & ((1u << kIndexBits) - 1);
+    ranks[j] = static_cast<int32_t>(offsets[2][order[i] >> kIndexBits]++);
   }
 }
 

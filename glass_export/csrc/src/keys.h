@@ -24,8 +24,8 @@ inline bool is_finite_key(uint32_t key) {
   return key < kSign + kInfinity && key > kSign - kInfinity;
 }
 
-// Ranks [F] of keys [F], 0..F-1; larger is more important, ties to the lower index. order [F] is
-// scratch.
+// Ranks [F] of keys [F], 0..F-1, for F up to 2^21; larger is more important, ties to the lower
+// index. order [F] is scratch.
 void rank_keys(const uint32_t* keys, int64_t count, uint32_t* order, int32_t* ranks);
 
 // The K largest of keys [F], ties to the lower index: neurons [K] ascending. candidates [F] is

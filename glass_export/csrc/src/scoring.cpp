@@ -16,6 +16,7 @@ using internal::top_k_keys;
 
 constexpr double kLambdaOne = 65536.0;  // Borda weights are multiples of 1 / kLambdaOne
 constexpr int64_t kMaxBordaWidth = 65536;
+constexpr int64_t kMaxRanked = int64_t{1} << 21;
 
 // keys[j] = key of score(j); false when one of them is not finite.
 template <class Score>
@@ -196,7 +197,7 @@ Status local_scores(const TokenSums& sums, LocalForm form, Span<float> scores) {
 
 Status ranks(Span<const float> scores, Span<int32_t> ranks, Span<uint32_t> scratch) {
   const auto count = static_cast<int64_t>(scores.size);
-  if (count == 0 || !has_size(scores, count) || !has_size(ranks, count)) {
+  if (count == 0 || count > kMaxRanked || !has_size(scores, count) || !has_size(ranks, count)) {
     return Status::kInvalidArgument;
   }
   if (scratch.size < 2 * scores.size) return Status::kScratchTooSmall;

@@ -41,7 +41,7 @@ struct Prior {
 Status local_scores(const TokenSums& sums, LocalForm form, Span<float> scores);
 
 // Rank of every neuron of one layer, 0..F-1; larger is more important, ties to the lower index.
-// scores [F] finite, ranks [F]; scratch 2 F uint32.
+// scores [F] finite, ranks [F], F up to 2^21; scratch 2 F uint32.
 Status ranks(Span<const float> scores, Span<int32_t> ranks, Span<uint32_t> scratch);
 
 // fused [F] = (65536 - w) local + w prior with w = floor(lam * 65536 + 0.5); F <= 65536.
