@@ -14,7 +14,12 @@ A row of a linear layer or an embedding is one run of bytes without padding:
 
 One neuron's bundle is one too, padded with zeros to whole cache lines of 64:
 
-    gate integers | up integers | down integers | gate scales | up scales | down scales | padding
+    gate integers | up integers | down integers | gate scales | up scales | down scales |
+    outliers of down | padding
+
+A few weights of the down row, OUTLIERS of them, are stored apart: the column (uint16) and the
+weight (float16) of each. In its group such a weight counts as 0, so that the scale is that of the
+others; the two are added. A column of D or more stands for no weight.
 
 Source: docs/adr/0012-integer-bundles.md; the native core is glass_export/csrc/src/kernels.
 """
@@ -35,6 +40,12 @@ FloatArray = NDArray[np.float32]
 
 GROUP = 32
 LINE = 64
+# Weights of a down row that are stored apart.
+OUTLIERS = 1
+_OUTLIER = np.dtype([("column", "<u2"), ("weight", "<f2")])
+_OUTLIER_BYTES = OUTLIERS * _OUTLIER.itemsize
+# As many columns as the number of one can tell apart.
+_WIDEST = 1 << 16
 # Weights that are quantised at a time.
 _BLOCK = 1 << 17
 _LARGEST = {"int8": 127, "int4": 7}
@@ -62,9 +73,15 @@ def bundle_bytes(d_model: int, form: BundleFormat) -> int:
     """Bytes of one neuron's bundle, padding included.
 
     Raises:
-        LoweringError: D is not a positive multiple of 32.
+        LoweringError: D is not a positive multiple of 32, or more than 65536.
     """
-    return -(-3 * row_bytes(d_model, form) // LINE) * LINE
+    if d_model > _WIDEST:
+        raise LoweringError(
+            f"{form} weights: expected a model width of at most {_WIDEST}, got {d_model}; "
+            "use float32 weights"
+        )
+    size = 3 * row_bytes(d_model, form) + _OUTLIER_BYTES
+    return -(-size // LINE) * LINE
 
 
 def quantise(weights: FloatArray, form: BundleFormat) -> Bytes:
@@ -73,17 +90,19 @@ def quantise(weights: FloatArray, form: BundleFormat) -> Bytes:
     Shape: [F,3,D] -> [F,bundle_bytes].
 
     Raises:
-        LoweringError: a wrong shape, a weight that is not finite or too large for a float16 scale.
+        LoweringError: a wrong shape, a weight that is not finite or too large for a float16 scale,
+            or a down weight too large for float16.
     """
     if weights.ndim != 3 or weights.shape[1] != 3:
         raise LoweringError(f"{form} weights: expected bundles [F,3,D], got {weights.shape}")
     count, _, d_model = weights.shape
     bundles = np.zeros((count, bundle_bytes(d_model, form)), np.uint8)
-    end = 3 * _integer_bytes(d_model, form)
     for part in _blocks(count, 3 * d_model):
-        integers, scales = _pack(weights[part].reshape(-1, d_model), form)
-        bundles[part, :end] = integers.reshape(-1, end)
-        bundles[part, end : end + 6 * (d_model // GROUP)] = scales.reshape(len(bundles[part]), -1)
+        rows = weights[part].astype(np.float32)
+        outliers = _take_outliers(rows[:, 2], form)
+        parts = (*_pack(rows.reshape(-1, d_model), form), outliers)
+        stored = np.concatenate([each.reshape(len(rows), -1) for each in parts], axis=1)
+        bundles[part, : stored.shape[1]] = stored
     return bundles
 
 
@@ -112,13 +131,32 @@ def dequantise(bundles: Bytes, d_model: int, form: BundleFormat) -> FloatArray:
         LoweringError: the bundles are of another size.
     """
     _check(bundles, "bundles [F,", bundle_bytes(d_model, form), form)
-    end, groups = 3 * _integer_bytes(d_model, form), d_model // GROUP
+    integer, row = _integer_bytes(d_model, form), row_bytes(d_model, form)
     weights = np.empty((len(bundles), 3, d_model), np.float32)
     for part in _blocks(len(bundles), 3 * d_model):
-        integers = bundles[part, :end].reshape(-1, end // 3)
-        scales = bundles[part, end : end + 6 * groups].reshape(-1, 2 * groups)
-        weights[part] = _unpack(integers, scales, form).reshape(-1, 3, d_model)
+        integers, scales, outliers, _ = np.split(
+            bundles[part], np.cumsum([3 * integer, 3 * (row - integer), _OUTLIER_BYTES]), axis=1
+        )
+        rows = _unpack(integers.reshape(-1, integer), scales.reshape(-1, row - integer), form)
+        weights[part] = rows.reshape(-1, 3, d_model)
+        _add_outliers(weights[part, 2], outliers)
     return weights
+
+
+def round_down(weights: FloatArray, form: BundleFormat) -> FloatArray:
+    """Down rows as bundles hold them.
+
+    Shape: [F,D] -> [F,D].
+
+    Raises:
+        LoweringError: as ``quantise``.
+    """
+    bundle_bytes(weights.shape[1], form)  # refuses widths that no bundle has
+    rest = weights.astype(np.float32)
+    outliers = _take_outliers(rest, form)
+    rounded = dequantise_rows(quantise_rows(rest, form), rest.shape[1], form)
+    _add_outliers(rounded, outliers)
+    return rounded
 
 
 def dequantise_rows(rows: Bytes, depth: int, form: BundleFormat) -> FloatArray:
@@ -168,6 +206,37 @@ def _check(stored: Bytes, what: str, size: int, form: BundleFormat) -> None:
         raise LoweringError(
             f"{form} weights: expected uint8 {what}{size}], got {stored.dtype} {stored.shape}"
         )
+
+
+def _take_outliers(down: FloatArray, form: BundleFormat) -> Bytes:
+    """Set the outliers of rows [F,D] to 0. Returns their bytes [F,4 OUTLIERS].
+
+    A group's squared error grows with the square of its largest weight: the next outlier is the
+    weight whose removal lessens this most.
+    """
+    limit = np.finfo(np.float16).max
+    if not (np.abs(down) <= limit).all():
+        raise LoweringError(
+            f"{form} weights: expected finite numbers of at most {limit:.0f} in down rows, "
+            f"got {np.abs(down).max():g}; use float32 weights"
+        )
+    outliers = np.zeros((len(down), OUTLIERS), _OUTLIER)
+    neurons = np.arange(len(down))
+    for outlier in outliers.T:
+        sizes = np.abs(down).reshape(len(down), -1, GROUP)
+        largest = np.partition(sizes, GROUP - 2, axis=-1)[..., GROUP - 2 :].astype(np.float64)
+        group = np.diff(largest**2, axis=-1)[..., 0].argmax(-1)
+        column = GROUP * group + sizes[neurons, group].argmax(-1)
+        outlier["column"], outlier["weight"] = column, down[neurons, column]
+        down[neurons, column] = 0
+    return outliers.view(np.uint8)
+
+
+def _add_outliers(down: FloatArray, stored: Bytes) -> None:
+    """Add outliers, of which there are bytes [F,4 OUTLIERS], to rows [F,D] in place."""
+    for outlier in np.ascontiguousarray(stored).view(_OUTLIER).T:
+        (neurons,) = np.nonzero(outlier["column"] < down.shape[1])
+        down[neurons, outlier["column"][neurons]] += outlier["weight"][neurons]
 
 
 def _pack(weights: FloatArray, form: BundleFormat) -> tuple[Bytes, Bytes]:

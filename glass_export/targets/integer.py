@@ -1,8 +1,8 @@
 """The eager model with the numbers of integer weights: what an int8 or int4 artifact computes.
 
-Weights are rounded as :mod:`glass_export.bundles` stores them, in groups of 32 along a row. The
-inputs of a rounded matrix product are rounded too: to int8, with one scale for each 32 values of a
-token.
+Weights are rounded as :mod:`glass_export.bundles` stores them: in groups of 32 along a row, and the
+outliers of down apart. The inputs of a rounded matrix product are rounded too: to int8, with one
+scale for each 32 values of a token.
 
 Legend: D model width, F FFN width, N output width.
 """
@@ -22,6 +22,7 @@ from glass_export.bundles import (
     dequantise_rows,
     quantise_rows,
     quantise_tokens,
+    round_down,
 )
 from glass_export.errors import LoweringError
 from glass_export.spec import FfnSite
@@ -65,7 +66,8 @@ def by_neurons(form: BundleFormat) -> Callable[[nn.Module], nn.Module]:
     """A down projection [D,F] with the weights of bundles: rounded neuron by neuron."""
 
     def replace(layer: nn.Module) -> nn.Module:
-        return with_weight(layer, rounded_rows(layer.get_parameter("weight").T, form).T)
+        weight = layer.get_parameter("weight").detach().float().T.contiguous().numpy()
+        return with_weight(layer, torch.from_numpy(round_down(weight, form)).T)
 
     return replace
 

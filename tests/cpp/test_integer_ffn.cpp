@@ -1,12 +1,14 @@
 // The FFN of int8 and int4 bundles against its definition in double, for every instruction set.
 //
-// Bundles are random bytes with sensible scales: every byte is a valid weight.
+// Bundles are random bytes with sensible scales and outliers: every byte is a valid weight.
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "arrays.h"
 #include "check.h"
 #include "glass/ffn.h"
+#include "glass/linear.h"
 #include "integer_rows.h"
 #include "thread_parallel.h"
 
@@ -28,6 +30,7 @@ struct Layer {
         weights(static_cast<size_t>(f * 3 * d)) {
     for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(random.next());
     for (int64_t row = 0; row < 3 * f; ++row) fill(row / 3, row % 3, random);
+    for (int64_t n = 0; n < f; ++n) set_outliers(n, random);
   }
 
   FfnBundle bundle() const { return {bytes.data(), d_ff, d_model, format}; }
@@ -43,6 +46,27 @@ struct Layer {
     uint8_t* bundle = bytes.data() + neuron * bundle_bytes(format, d_model);
     fill_row(format, d_model, bundle + which * size, bundle + 3 * size + 2 * which * groups, random,
              row(neuron, which));
+  }
+
+  // Powers of two, far larger than other weights, in any column; a third of them in columns that do
+  // not exist, the next or any, and these count as nothing.
+  void set_outliers(int64_t neuron, Random& random) {
+    const int64_t end = 3 * row_bytes(format, d_model);
+    for (int64_t i = 0; i < kOutliers; ++i) {
+      const auto width = static_cast<uint32_t>(d_model);
+      const bool exists = random.next() % 3 != 0;
+      const uint32_t beyond = random.next() % 2 == 0 ? width : 0xFFFFu;
+      const uint32_t column = exists ? random.next() % width : beyond;
+      const uint32_t exponent = 16u + random.next() % 3, sign = random.next() % 2;
+      const uint16_t parts[2] = {static_cast<uint16_t>(column),
+                                 static_cast<uint16_t>(exponent << 10 | sign << 15)};
+      std::memcpy(bytes.data() + neuron * bundle_bytes(format, d_model) + end + i * kOutlierBytes,
+                  parts, sizeof(parts));
+      if (exists) {
+        row(neuron, 2)[column] +=
+            std::ldexp(sign != 0 ? -1.0 : 1.0, static_cast<int>(exponent) - 15);
+      }
+    }
   }
 };
 
@@ -151,8 +175,9 @@ void test_bad_input() {
 
 void test_sizes() {
   CHECK(bundle_bytes(BundleFormat::kFloat32, 5) == 60);
-  CHECK(bundle_bytes(BundleFormat::kInt4, 896) == 1536);  // 1344 + 168, padded
-  CHECK(bundle_bytes(BundleFormat::kInt8, 576) == 1856);  // 1728 + 108, padded
+  CHECK(bundle_bytes(BundleFormat::kInt4, 896) == 1536);   // 1344 + 168 + 4, padded
+  CHECK(bundle_bytes(BundleFormat::kInt8, 576) == 1856);   // 1728 + 108 + 4, padded
+  CHECK(bundle_bytes(BundleFormat::kInt4, 1024) == 1792);  // 1536 + 192 + 4: a line more
 }
 
 }  // namespace

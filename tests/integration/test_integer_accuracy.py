@@ -17,8 +17,8 @@ Measured = dict[str, Accuracy]
 
 WIDTHS = [4, 8]
 FEWEST_TOKENS = 300
-MARGIN = 2.0
-"""Measured: 1.65 times MatMulNBits, 1.44 times Q8_0."""
+MARGIN = 0.8
+"""Measured: KL is 0.66 times that of MatMulNBits at 8 bits, 0.69 times at 4; of others less."""
 
 
 @pytest.fixture(scope="module")
@@ -50,16 +50,15 @@ def test_layers_are_no_further_from_float32_than_others(measured: tuple[int, Mea
         assert ours <= other.layers.median(), name
 
 
-def test_integer_ffns_change_the_model_no_more_than_others(
-    measured: tuple[int, Measured],
-) -> None:
-    """At 8 bits the rules with groups of 32 along F are ahead, by less than MARGIN.
+def test_integer_ffns_change_the_model_less_than_others(measured: tuple[int, Measured]) -> None:
+    """Holds because of the outliers of down.
 
-    A neuron that writes huge values into few channels has other weights in the groups of these
-    channels, whose rounding errors it multiplies. At 8 bits that is most of what is lost.
+    A neuron that writes huge values into one channel would otherwise multiply the rounding errors
+    of the other weights in that channel's group, at 8 bits most of what is lost.
     """
-    bits, accuracy = measured
+    _, accuracy = measured
+    others = {name: rule for name, rule in accuracy.items() if name != "glass"}
     ours = float(accuracy["glass"].ffns.kl.mean())
-    for name, other in accuracy.items():
-        margin = MARGIN if bits == 8 and "XNNPACK" not in name else 1.0
-        assert ours <= margin * float(other.ffns.kl.mean()), name
+    assert ours > 0
+    for name, other in others.items():
+        assert ours <= MARGIN * float(other.ffns.kl.mean()), name

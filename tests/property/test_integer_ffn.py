@@ -12,6 +12,7 @@ from ffn_definition import Ffn, assert_near
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from native_calls import ACTIVATIONS, F32, I32, U8, NativeCore, NativeError, f32
+from numpy.typing import NDArray
 
 from glass_export import bundles
 from glass_export.bundles import BundleFormat
@@ -37,6 +38,16 @@ class Layer:
         return Ffn(weights, bundles.quantise_tokens(self.x), self.activation)
 
 
+def add_outliers(down: NDArray[np.float64], rng: np.random.Generator) -> None:
+    """Make some down rows [F,D] zero, others huge in one to three columns, often alike."""
+    for row in down:
+        if rng.random() < 0.2:
+            row[:] = 0
+        elif rng.random() < 0.7:
+            columns = rng.integers(0, len(row), rng.integers(1, 4))
+            row[columns] = rng.choice([-1, 1], len(columns)) * rng.choice([1.0, 3.0, 50.0])
+
+
 @st.composite
 def layers(draw: st.DrawFn, most_tokens: int, least_tokens: int = 1) -> Layer:
     d_ff, d_model = draw(st.integers(1, 150)), 32 * draw(st.integers(1, 40))
@@ -44,6 +55,7 @@ def layers(draw: st.DrawFn, most_tokens: int, least_tokens: int = 1) -> Layer:
     rng = np.random.default_rng(draw(seeds))
     weights = rng.standard_normal((d_ff, 3, d_model)) / np.sqrt(d_model)
     weights[:, 2] *= np.sqrt(d_model / d_ff)
+    add_outliers(weights[:, 2], rng)
     x = rng.standard_normal((tokens, d_model)) * draw(st.sampled_from([0.0, 0.1, 1.0, 20.0]))
     form: BundleFormat = draw(st.sampled_from(FORMS))
     stored = bundles.quantise(f32(weights), form)
@@ -92,14 +104,24 @@ def test_dense_ffn_gives_output_and_scores(
 def test_every_stored_byte_counts_as_defined(
     core: NativeCore, form: BundleFormat, groups: int, seed: int
 ) -> None:
-    """Random bytes reach the extremes of the integers, -128 and -8 among them."""
+    """Random bytes reach the extremes of the integers, -128 and -8 among them.
+
+    Outliers lie anywhere, also in columns that do not exist.
+    """
     d_model = 32 * groups
     rng = np.random.default_rng(seed)
     stored = rng.choice(np.array([0, 255, 15, 240, 7, 128], np.uint8), (9, 3 * d_model * 4))
     stored = np.ascontiguousarray(stored[:, : bundles.bundle_bytes(d_model, form)])
     row = d_model if form == "int8" else d_model // 2
     scales = (0.01 * rng.standard_normal((9, 3 * groups))).astype("<f2")
-    stored[:, 3 * row : 3 * row + 6 * groups] = scales.view(np.uint8)
+    outliers = np.empty((9, bundles.OUTLIERS, 2), "<u2")
+    outliers[..., 0] = rng.choice(
+        [0, d_model // 2, d_model - 1, d_model, 65535], outliers.shape[:2]
+    )
+    outliers[..., 1] = rng.standard_normal(outliers.shape[:2]).astype("<f2").view("<u2")
+    parts = scales.view(np.uint8), outliers.reshape(9, -1).view(np.uint8)
+    end = 3 * row + 6 * groups + parts[1].shape[1]
+    stored[:, 3 * row : end] = np.concatenate(parts, axis=1)
     x = f32(rng.choice([-1.0, 1.0], (2, d_model)))
     layer = Layer(stored, form, x, "relu")
     y = core.sparse_ffn(stored, "relu", x, np.arange(9, dtype=np.int32), 2, form)
@@ -146,13 +168,48 @@ def test_quantising_loses_little(form: BundleFormat, seed: int, scale: float) ->
     assert (np.abs(again - weights) <= lost).all()
 
 
+@given(st.sampled_from(FORMS), seeds, st.integers(1, 6))
+def test_an_outlier_spoils_no_other_weight(form: BundleFormat, seed: int, groups: int) -> None:
+    rng = np.random.default_rng(seed)
+    weights = f32(rng.standard_normal((5, 3, 32 * groups)))
+    columns = rng.integers(0, 32 * groups, 5)
+    some = np.arange(5), 2, columns
+    weights[some] = 1000 * rng.choice([-1, 1], 5)
+    again = bundles.dequantise(bundles.quantise(weights, form), 32 * groups, form)
+    np.testing.assert_array_equal(again[some], weights[some])
+    weights[some] = again[some] = 0
+    error = np.abs(again - weights)[:, 2]
+    assert error.max() <= np.abs(weights[:, 2]).max() * (0.57 / 127 if form == "int8" else 0.19)
+
+
+@given(st.sampled_from(FORMS), seeds, st.integers(1, 6))
+def test_down_rows_alone_are_rounded_as_in_bundles(
+    form: BundleFormat, seed: int, groups: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    weights = rng.standard_normal((6, 3, 32 * groups))
+    add_outliers(weights[:, 2], rng)
+    again = bundles.dequantise(bundles.quantise(f32(weights), form), 32 * groups, form)
+    np.testing.assert_array_equal(bundles.round_down(f32(weights[:, 2]), form), again[:, 2])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_outlier_is_where_its_group_gains_most(form: BundleFormat) -> None:
+    """9 twice in a group would leave one; 8 alone in a group is the better choice."""
+    weights = np.ones((1, 3, 96), np.float32)
+    weights[0, 2, [3, 7]], weights[0, 2, 70], weights[0, 2, 40] = 9, -8, 7
+    entry = 3 * bundles.row_bytes(96, form)
+    stored = bundles.quantise(weights, form)[0, entry : entry + 4]
+    assert stored[:2].view("<u2") == 70 and stored[2:].view("<f2") == -8
+
+
 @given(st.sampled_from(FORMS), seeds)
 def test_integers_come_back(form: BundleFormat, seed: int) -> None:
     """Weights that are already integers times a scale of a power of two are kept exactly."""
     rng = np.random.default_rng(seed)
     low, high = (-127, 127) if form == "int8" else (-7, 7)
     weights = rng.integers(low, high, (2, 3, 64), endpoint=True).astype(np.float32)
-    weights[..., ::32] = high
+    weights[..., ::32] = weights[..., 1::32] = high  # two, as one of down is stored apart
     np.testing.assert_array_equal(
         bundles.dequantise(bundles.quantise(weights / 64, form), 64, form), weights / 64
     )
@@ -161,11 +218,13 @@ def test_integers_come_back(form: BundleFormat, seed: int) -> None:
 def test_bytes_of_a_bundle_are_the_documented_ones() -> None:
     weights = np.zeros((1, 3, 32), np.float32)
     weights[0, 0, :3], weights[0, 0, 16:18] = (7, 1, -2), (3, -7)
+    weights[0, 2, 29] = -0.5
     stored = bundles.quantise(weights, "int4")
     assert stored.shape == (1, 64)
     assert stored[0, :4].tolist() == [0xBF, 0x19, 0x86, 0x88]
     assert stored[0, 48:54].tolist() == [0x00, 0x3C, 0, 0, 0, 0]  # 1.0, 0.0, 0.0 as float16
-    assert not stored[0, 54:].any()
+    assert stored[0, 54:58].tolist() == [29, 0, 0x00, 0xB8]  # -0.5 as float16
+    assert not stored[0, 58:].any()
 
 
 def test_what_cannot_be_quantised_is_refused() -> None:
@@ -174,5 +233,14 @@ def test_what_cannot_be_quantised_is_refused() -> None:
         for form in FORMS:
             with pytest.raises(LoweringError, match=form):
                 bundles.quantise(f32(weights), form)
+    for form in FORMS:
+        weights = np.ones((1, 3, 32), np.float32)
+        weights[0, 2, 5] = 7e4  # more than float16 has
+        with pytest.raises(LoweringError, match="65504 in down rows, got 70000"):
+            bundles.quantise(weights, form)
+        with pytest.raises(LoweringError, match="multiple of 32, got 33"):
+            bundles.round_down(np.ones((2, 33), np.float32), form)
+        with pytest.raises(LoweringError, match="at most 65536"):
+            bundles.bundle_bytes(65536 + 32, form)
     with pytest.raises(LoweringError, match="expected uint8 bundles"):
         bundles.dequantise(np.zeros((1, 63), np.uint8), 32, "int4")

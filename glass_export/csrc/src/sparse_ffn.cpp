@@ -27,7 +27,7 @@ Task task_of(const FfnBundle& ffn, Activation activation, Span<const int32_t> ne
 
 int64_t bundle_bytes(BundleFormat format, int64_t d_model) {
   if (format == BundleFormat::kFloat32) return 3 * d_model * int64_t{sizeof(float)};
-  return internal::ceil_to(3 * row_bytes(format, d_model),
+  return internal::ceil_to(3 * row_bytes(format, d_model) + kOutliers * kOutlierBytes,
                            internal::kLineFloats * int64_t{sizeof(float)});
 }
 

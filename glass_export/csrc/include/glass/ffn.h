@@ -19,6 +19,11 @@ enum class BundleFormat : int32_t { kFloat32 = 0, kInt8 = 1, kInt4 = 2 };
 // Consecutive weights of a row that share a scale; D is a multiple of it in integer formats.
 constexpr int64_t kGroupSize = 32;
 
+// Weights of a neuron's down row that integer formats store apart from its groups, and bytes of
+// one: its column (uint16) and the weight (float16).
+constexpr int64_t kOutliers = 1;
+constexpr int64_t kOutlierBytes = 4;
+
 // The weights of one layer [F,3,D]: gate, up and down row of neuron 0, then those of neuron 1, ...
 // In integer formats [F,bundle_bytes()] bytes; a start at a cache line is fastest.
 struct FfnBundle {

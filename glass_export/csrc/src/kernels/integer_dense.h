@@ -55,8 +55,10 @@ inline void pack_integer_down(const IntegerDownTask& task, const IntegerLayout& 
                               int64_t neuron, int64_t count, int64_t column, int64_t columns) {
   for (int64_t j = 0; j < count; ++j) {
     const uint8_t* bundle = task.bundles + (neuron + j) * layout.stride;
+    float* weights = task.packed + j * kDownColumns;
     row_floats<kInt4>(row_of(layout, bundle, 2), column / kGroupSize, columns / kGroupSize,
-                      task.packed + j * kDownColumns);
+                      weights);
+    add_outliers(layout, bundle, 1.0f, column, column + columns, weights);
   }
 }
 

@@ -71,6 +71,8 @@ inline void add_down(const IntegerLayout& layout, const uint8_t* const* bundles,
       for (int v = 0; v < kGroupVecs; ++v) store(at + v * kLanes, sums[v]);
     }
   }
+  const int64_t d_model = layout.groups * kGroupSize;
+  for (int n = 0; n < kCount; ++n) add_outliers(layout, bundles[n], h[n], 0, d_model, y);
 }
 
 // One token of kCount neurons.

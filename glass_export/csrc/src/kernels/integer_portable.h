@@ -29,15 +29,6 @@ inline void group_floats(const uint8_t* bytes, Vec (&values)[kGroupVecs]) {
   for (int v = 0; v < kGroupVecs; ++v) values[v] = load(floats + v * kLanes);
 }
 
-// Finite float16 to float, by rebiasing the exponent: 2^112 = 2^(127 - 15).
-inline float half_to_float(uint16_t half) {
-  const uint32_t magnitude = static_cast<uint32_t>(half & 0x7fff) << 13;
-  float value;
-  std::memcpy(&value, &magnitude, sizeof(value));
-  value *= 0x1p112f;
-  return (half & 0x8000) != 0 ? -value : value;
-}
-
 inline float scale_at(const IntegerRow& row, int64_t group) {
   uint16_t half;
   std::memcpy(&half, row.scales + 2 * group, sizeof(half));

@@ -1,4 +1,4 @@
-// Where the parts of integer bundles and rows lie, and their scales. See
+// Where the parts of integer bundles and rows lie, their scales and outliers. See
 // docs/adr/0012-integer-bundles.md.
 #pragma once
 
@@ -14,14 +14,16 @@ namespace {
 constexpr int64_t kScaleBlock = 16;
 
 struct IntegerLayout {
-  int64_t groups;  // of a row
-  int64_t row;     // bytes of a row's integers
-  int64_t stride;  // bytes from neuron to neuron
+  int64_t groups;    // of a row
+  int64_t row;       // bytes of a row's integers
+  int64_t outliers;  // bytes of a bundle that come before them
+  int64_t stride;    // bytes from neuron to neuron
 };
 
 inline IntegerLayout layout_of(bool is_int4, int64_t d_model) {
   const int64_t groups = d_model / kGroupSize, row = is_int4 ? d_model / 2 : d_model;
-  return {groups, row, (3 * (row + 2 * groups) + 63) / 64 * 64};
+  const int64_t outliers = 3 * (row + 2 * groups);
+  return {groups, row, outliers, (outliers + kOutliers * kOutlierBytes + 63) / 64 * 64};
 }
 
 struct IntegerRow {
@@ -32,6 +34,27 @@ struct IntegerRow {
 // Of a neuron: 0 gate, 1 up, 2 down.
 inline IntegerRow row_of(const IntegerLayout& layout, const uint8_t* bundle, int64_t which) {
   return {bundle + which * layout.row, bundle + 3 * layout.row + which * 2 * layout.groups};
+}
+
+// Finite float16 to float, by rebiasing the exponent: 2^112 = 2^(127 - 15).
+inline float half_to_float(uint16_t half) {
+  const uint32_t magnitude = static_cast<uint32_t>(half & 0x7fff) << 13;
+  float value;
+  std::memcpy(&value, &magnitude, sizeof(value));
+  value *= 0x1p112f;
+  return (half & 0x8000) != 0 ? -value : value;
+}
+
+// y[c - begin] += h times the outlier of column c, for a neuron's outliers in columns [begin, end);
+// begin = 0 and end = D for a whole row. What is stored may be any number.
+inline void add_outliers(const IntegerLayout& layout, const uint8_t* bundle, float h, int64_t begin,
+                         int64_t end, float* y) {
+  for (int64_t i = 0; i < kOutliers; ++i) {
+    uint16_t parts[2];
+    std::memcpy(parts, bundle + layout.outliers + i * kOutlierBytes, sizeof(parts));
+    if (parts[0] < begin || parts[0] >= end) continue;
+    y[parts[0] - begin] += h * half_to_float(parts[1]);
+  }
 }
 
 // Of a linear layer, whose rows are layout.row + 2 * layout.groups bytes apart.
