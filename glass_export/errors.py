@@ -54,6 +54,12 @@ class GenerationError(GlassError):
     exit_code = 2
 
 
+class EvaluationError(GlassError):
+    """An evaluation cannot be run as asked: its prompts or its settings are not usable."""
+
+    exit_code = 2
+
+
 class BenchError(GlassError):
     """A benchmark cannot be run as asked."""
 

@@ -62,7 +62,7 @@ def null_prompt(loaded: LoadedModel) -> dict[str, Any]:
     known = (i for i in ids if isinstance(i, int) and i != loaded.tokenizer.unk_token_id)
     end = next(known, loaded.eos_token_ids[-1])
     start = loaded.bos_token_id if loaded.bos_token_id is not None else end
-    return {"bos_token_id": start, "stop_ids": (end,)}
+    return {"prefix": (start,), "stop_ids": (end,)}
 
 
 def write_tokenizer(loaded: LoadedModel, folder: Path) -> None:

@@ -117,7 +117,11 @@ class CalibrationRecipe:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SelectionRecipe:
-    """Defaults of the run-time neuron choice; every one can be overridden per request."""
+    """Defaults of the run-time neuron choice; every one can be overridden per request.
+
+    ``refresh``: tokens decoded between two refreshes of the choice, 0 for none; ``dense_start``:
+    first tokens of an answer that are decoded with all neurons. Neither matters at density 1.
+    """
 
     density: float = 0.5
     fusion: Fusion = "borda"
@@ -125,9 +129,13 @@ class SelectionRecipe:
     prior: Statistic = "A"
     lam: float = 0.5
     tau: float = 128.0
+    refresh: int = 0
+    dense_start: int = 0
 
     def __post_init__(self) -> None:
         _share("selection.density", self.density)
+        _at_least("selection.refresh", self.refresh, 0)
+        _at_least("selection.dense_start", self.dense_start, 0)
         if not 0 <= self.lam <= 1:
             raise RecipeError(f"selection.lam: got {self.lam}, expected 0 to 1")
         if not 0 <= self.tau < math.inf:

@@ -29,7 +29,7 @@ def calibrate(
     sites: list[FfnSite],
     recipe: CalibrationRecipe,
     *,
-    bos_token_id: int,
+    prefix: tuple[int, ...],
     stop_ids: tuple[int, ...] = (),
     model_sha256: str,
     cache: Path | None,
@@ -43,7 +43,7 @@ def calibrate(
         model: A decoder language model.
         sites: Its FFNs, one a layer, all of one width.
         recipe: How much text, how it is sampled, and where the model runs.
-        bos_token_id: Token every sequence starts from; it is not counted.
+        prefix: Tokens every sequence starts from, at least one; they are not counted.
         stop_ids: Tokens that end a document (not a turn: text runs on past those).
         model_sha256: Identity of the weights, part of the cache's key.
         cache: Directory for finished and unfinished calibrations; None keeps nothing.
@@ -56,14 +56,14 @@ def calibrate(
     Source: GLASS (arXiv 2508.14302), global importance from null prompts.
     """
     device = _device(recipe.device, model)
-    _check(model, sites, recipe, bos_token_id)
+    _check(model, sites, recipe, prefix)
     text = TextSettings(
         tokens=recipe.tokens,
         sequence_length=recipe.sequence_length,
         batch=recipe.batch,
         temperature=recipe.temperature,
         seed=recipe.seed,
-        bos_token_id=bos_token_id,
+        prefix=prefix,
         stop_ids=tuple(sorted(set(stop_ids))),
     )
     store = CalibrationCache(cache, _key(text, model, sites, device, model_sha256))
@@ -71,7 +71,7 @@ def calibrate(
         return prior
     with _prepared(model, device):
         sequences = write_text(model, text, store)
-        sums = measure(model, sites, sequences, bos_token_id, store)
+        sums = measure(model, sites, sequences, prefix, store)
     prior = _prior(sums, recipe, model_sha256)
     store.save_prior(prior)
     return prior
@@ -129,7 +129,10 @@ def _device(name: str, model: PreTrainedModel) -> torch.device:
 
 
 def _check(
-    model: PreTrainedModel, sites: list[FfnSite], recipe: CalibrationRecipe, bos_token_id: int
+    model: PreTrainedModel,
+    sites: list[FfnSite],
+    recipe: CalibrationRecipe,
+    prefix: tuple[int, ...],
 ) -> None:
     if recipe.tokens < MIN_TOKENS:
         raise CalibrationError(
@@ -137,10 +140,10 @@ def _check(
             "4096 to 8192 give a stable prior"
         )
     vocabulary = model.get_input_embeddings().get_parameter("weight").shape[0]
-    if not 0 <= bos_token_id < vocabulary:
+    if not prefix or not all(0 <= token < vocabulary for token in prefix):
         raise CalibrationError(
-            f"first token of the calibration text: got id {bos_token_id}, expected 0 to "
-            f"{vocabulary - 1}; give the id of the model's begin-of-text token"
+            f"first tokens of the calibration text: got ids {list(prefix)}, expected at least one, "
+            f"each 0 to {vocabulary - 1}; give the id of the model's begin-of-text token"
         )
     if not sites or len({site.d_ff for site in sites}) != 1:
         widths = sorted({site.d_ff for site in sites})

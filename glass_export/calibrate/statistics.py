@@ -4,8 +4,8 @@ One sequence at a time, without padding. The FFNs keep only their input for the 
 compute the rest again there, and the output head runs over a few positions at a time, so memory
 stays small whatever the FFN width and the vocabulary.
 
-Legend: S tokens of a sequence with its begin-of-text token, D model width, F FFN width, L layers,
-V vocabulary.
+Legend: P tokens of the prefix, S tokens of a sequence with its prefix, D model width, F FFN width,
+L layers, V vocabulary.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ def measure(
     model: PreTrainedModel,
     sites: list[FfnSite],
     sequences: list[Sequence],
-    bos_token_id: int,
+    prefix: tuple[int, ...],
     store: CalibrationCache,
 ) -> Sums:
-    """Sum A, I, G and F over all tokens of the sequences; the begin-of-text tokens do not count.
+    """Sum A, I, G and F over all tokens of the sequences; the prefix does not count.
 
     The loss is the negative log-likelihood summed over tokens, so dNLL/dh is a gradient per token.
 
@@ -58,7 +58,7 @@ def measure(
         model: In evaluation mode, no parameter requiring a gradient.
         sites: Its FFNs, all of one width.
         sequences: Text of the model.
-        bos_token_id: Put in front of every sequence.
+        prefix: Tokens put in front of every sequence, at least one.
         store: Keeps partial sums; a run that was killed goes on from there.
 
     Raises:
@@ -69,16 +69,16 @@ def measure(
     resumed = store.load_sums(shape, sequences)
     totals = torch.from_numpy(resumed.values).to(model.device)
     counts = [len(sequence) for sequence in sequences]
-    inputs = [torch.tensor([[bos_token_id, *sequence.tolist()]]) for sequence in sequences]
-    _check_sites(model, sites, inputs[0][:, :16].to(model.device))
+    inputs = [torch.tensor([[*prefix, *sequence.tolist()]]) for sequence in sequences]
+    _check_sites(model, sites, inputs[0][:, : 16 + len(prefix)].to(model.device))
     unsaved = 0
     with (
         progress("measuring neurons", sum(counts), "tokens") as task,
-        _probes(model, sites, totals),
+        _probes(model, sites, totals, len(prefix)),
     ):
         task.advance(sum(counts[: resumed.done]))
         for index in range(resumed.done, len(sequences)):
-            _add(model, inputs[index].to(model.device))
+            _add(model, inputs[index].to(model.device), len(prefix))
             _check_finite(totals)
             unsaved += counts[index]
             if unsaved >= SAVE_EVERY:
@@ -88,22 +88,25 @@ def measure(
     return Sums(totals.cpu().numpy(), sum(counts))
 
 
-def _add(model: PreTrainedModel, tokens: Tensor) -> None:
+def _add(model: PreTrainedModel, tokens: Tensor, prefix: int) -> None:
     """Run one sequence [1,S] forward and backward; the probes add to the totals."""
     with torch.enable_grad():
         embedded = model.get_input_embeddings()(tokens).requires_grad_()
         hidden = _decoder(model)(inputs_embeds=embedded, use_cache=False).last_hidden_state
-    hidden.backward(_loss_gradient(model, hidden.detach()[0], tokens[0])[None])
+    hidden.backward(_loss_gradient(model, hidden.detach()[0], tokens[0], prefix)[None])
 
 
 @torch.no_grad()
-def _loss_gradient(model: PreTrainedModel, hidden: Tensor, tokens: Tensor) -> Tensor:
-    """dNLL/dhidden of the summed loss: (softmax - onehot) W. Shape: [S,D], [S] -> [S,D]."""
+def _loss_gradient(model: PreTrainedModel, hidden: Tensor, tokens: Tensor, prefix: int) -> Tensor:
+    """dNLL/dhidden of the loss summed over tokens after the prefix: (softmax - onehot) W.
+
+    Shape: [S,D], [S] -> [S,D].
+    """
     head = _head(model)
     positions = torch.arange(len(tokens), device=tokens.device)
     gradient = torch.zeros_like(hidden)
     rows = max(1, _LOGITS // head.weight.shape[0])
-    for start in range(0, len(tokens) - 1, rows):
+    for start in range(prefix - 1, len(tokens) - 1, rows):
         stop = min(start + rows, len(tokens) - 1)
         logits = head(hidden[start:stop]).float()
         probabilities = torch.softmax(logits, -1)
@@ -115,12 +118,13 @@ def _loss_gradient(model: PreTrainedModel, hidden: Tensor, tokens: Tensor) -> Te
 class _Probe:
     """Stands for the forward method of one FFN and adds to that layer's totals [4,F]."""
 
-    def __init__(self, module: nn.Module, site: FfnSite, totals: Tensor) -> None:
+    def __init__(self, module: nn.Module, site: FfnSite, totals: Tensor, prefix: int) -> None:
         self.gate, self.up, self.down = (
             module.get_submodule(name) for name in (site.gate, site.up, site.down)
         )
         self.activation = ACTIVATIONS[site.activation]
         self.totals = totals
+        self.prefix = prefix
 
     def __call__(self, x: Tensor) -> Tensor:
         """Shape: x [1,S,D] -> [1,S,D]."""
@@ -128,8 +132,8 @@ class _Probe:
         return output
 
     def add(self, hidden: Tensor, gradient: Tensor) -> None:
-        """Add the tokens of h and dNLL/dh [1,S,F], without the first."""
-        h, g = hidden[0, 1:].float(), gradient[0, 1:].float()
+        """Add the tokens of h and dNLL/dh [1,S,F] after the prefix."""
+        h, g = (x[0, self.prefix :].float() for x in (hidden, gradient))
         unit = functional.normalize(h, dim=-1, eps=1e-15)
         taylor = h * g
         for total, x in zip(
@@ -175,14 +179,16 @@ def _head(model: PreTrainedModel) -> nn.Linear:
 
 
 @contextmanager
-def _probes(model: PreTrainedModel, sites: list[FfnSite], totals: Tensor) -> Iterator[None]:
+def _probes(
+    model: PreTrainedModel, sites: list[FfnSite], totals: Tensor, prefix: int
+) -> Iterator[None]:
     """Put a probe in the place of every FFN's forward method; totals [4,L,F] grow in place."""
     with ExitStack() as undo:
         for index, site in enumerate(sites):
             module = model.get_submodule(site.path)
             own = module.__dict__.get("forward")
             undo.callback(_restore, module, own)
-            module.__dict__["forward"] = _Probe(module, site, totals[:, index])
+            module.__dict__["forward"] = _Probe(module, site, totals[:, index], prefix)
         yield
 
 
@@ -197,7 +203,7 @@ def _restore(module: nn.Module, own: Any) -> None:
 def _check_sites(model: PreTrainedModel, sites: list[FfnSite], tokens: Tensor) -> None:
     """The path that is measured (decoder with probes, head) must give the model's own logits."""
     expected = model(input_ids=tokens, use_cache=False).logits.float()
-    with _probes(model, sites, torch.zeros(len(ORDER), len(sites), 1)):
+    with _probes(model, sites, torch.zeros(len(ORDER), len(sites), 1), 1):
         hidden = _decoder(model)(input_ids=tokens, use_cache=False).last_hidden_state
     got = _head(model)(hidden).float()
     error, size = (float(x.abs().max()) for x in (got - expected, expected))

@@ -1,6 +1,9 @@
-"""Null-prompt text: what a model writes when it is given the begin-of-text token and nothing else.
+"""Null-prompt text: what a model writes when it is given nothing but what every text starts with.
 
-Legend: B rows of a round, T tokens written, V vocabulary.
+That is the begin-of-text token, or all of a chat template up to where the user's words would begin:
+then the model writes both the question and the answer.
+
+Legend: B rows of a round, T tokens written, P tokens of the prefix, V vocabulary.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ class TextSettings:
     """Everything the text depends on, besides the model.
 
     ``tokens``: written in all; ``sequence_length``: most tokens of one sequence; ``batch``: most
-    sequences written at a time.
+    sequences written at a time; ``prefix``: what every sequence starts with, not part of it.
     """
 
     tokens: int
@@ -42,7 +45,7 @@ class TextSettings:
     batch: int
     temperature: float
     seed: int
-    bos_token_id: int
+    prefix: tuple[int, ...]
     stop_ids: tuple[int, ...]
 
 
@@ -84,29 +87,33 @@ def _round(
 ) -> list[Sequence]:
     """Write ``missing`` tokens, or as many as one batch of full-length sequences has.
 
-    Every row writes one token a step. Where a document ends, the next one starts in the same row
-    from the begin-of-text token; it sees nothing of what is before it.
+    Every row takes one token a step. Where a document ends, the next one starts in the same row
+    from the prefix; it sees nothing of what is before it.
     """
-    length, bos = settings.sequence_length, settings.bos_token_id
+    length, prefix = settings.sequence_length, torch.tensor(settings.prefix)
     rows = min(settings.batch, math.ceil(missing / length))
     missing = min(missing, rows * length)
-    steps = math.ceil(missing / rows)
+    steps = math.ceil(missing / rows) + len(prefix) - 1
     generator = torch.Generator().manual_seed(seed)
     cache = InPlaceCache(model.config.get_text_config().num_hidden_layers, steps)
     stops = torch.tensor(settings.stop_ids, dtype=torch.long)
-    written = torch.zeros((rows, steps), dtype=torch.int32)
+    tokens = torch.zeros((rows, steps), dtype=torch.int32)
+    written, ended = (torch.zeros((rows, steps), dtype=torch.bool) for _ in range(2))
     starts = torch.zeros(rows, dtype=torch.long)
-    ended = torch.zeros((rows, steps), dtype=torch.bool)
-    current = torch.full((rows,), bos)
+    current = prefix[:1].expand(rows)
     for step in range(steps):
         logits = _next_logits(model, cache, current, starts, step)
-        tokens = _sample(logits, settings.temperature, generator)
-        written[:, step] = tokens
-        ended[:, step] = torch.isin(tokens, stops)
-        current = torch.where(ended[:, step], bos, tokens)
+        sampled = sample(logits, settings.temperature, generator)
+        age = step + 1 - starts  # tokens of the document so far
+        written[:, step] = age >= len(prefix)
+        current = torch.where(written[:, step], sampled, prefix[age.clamp(max=len(prefix) - 1)])
+        tokens[:, step] = current
+        ended[:, step] = written[:, step] & torch.isin(current, stops)
+        current = torch.where(ended[:, step], prefix[0], current)
         starts = torch.where(ended[:, step], step + 1, starts)
-        advance(float(max(0, min(rows, missing - step * rows))))
-    return _cut(_split(written, ended), missing)
+        before = int(written[:, :step].sum())
+        advance(float(max(0, min(int(written[:, step].sum()), missing - before))))
+    return _cut(_split(tokens, written, ended), missing)
 
 
 def _next_logits(
@@ -129,17 +136,19 @@ def _next_logits(
     return logits
 
 
-def _split(written: Tensor, ended: Tensor) -> list[Sequence]:
-    """The documents of every row [B,T], in order."""
+def _split(tokens: Tensor, written: Tensor, ended: Tensor) -> list[Sequence]:
+    """The documents of every row [B,T], in order, without their prefixes."""
     return [
-        part
-        for row, ends in zip(written.numpy(), ended.numpy(), strict=True)
-        for part in np.split(row, np.flatnonzero(ends) + 1)
-        if len(part)
+        part[mask]
+        for row, own, ends in zip(tokens.numpy(), written.numpy(), ended.numpy(), strict=True)
+        for part, mask in zip(
+            *(np.split(x, np.flatnonzero(ends) + 1) for x in (row, own)), strict=True
+        )
+        if mask.any()
     ]
 
 
-def _sample(logits: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
+def sample(logits: Tensor, temperature: float, generator: torch.Generator) -> Tensor:
     """Draw a token for each row by inverting the distribution function. Shape: [B,V] -> [B]."""
     cumulative = torch.softmax(logits.float().div_(temperature), -1).cumsum_(-1)
     total = cumulative[:, -1:]

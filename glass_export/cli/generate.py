@@ -19,6 +19,19 @@ if TYPE_CHECKING:
 Directory = Annotated[Path, typer.Argument(help="Artifact directory.")]
 Messages = list[dict[str, str]]
 
+
+def refresh_tokens(text: str) -> int:
+    """What an option ``--refresh`` means: tokens between two refreshes, 0 for ``off``.
+
+    Raises:
+        typer.BadParameter: neither ``off`` nor a whole number.
+    """
+    try:
+        return 0 if text == "off" else int(text)
+    except ValueError as problem:
+        raise typer.BadParameter(f"got {text!r}, expected a whole number or off") from problem
+
+
 NEURONS, SAMPLING = "Choice of neurons (default: the artifact's)", "Sampling (default: greedy)"
 
 
@@ -48,6 +61,19 @@ def run(
     tau: Annotated[
         float | None,
         typer.Option(help="Weight of the prior in shrinkage, tokens.", rich_help_panel=NEURONS),
+    ] = None,
+    refresh: Annotated[
+        int | None,
+        typer.Option(
+            parser=refresh_tokens,
+            metavar="TOKENS|off",
+            help="Choose again after every so many decoded tokens.",
+            rich_help_panel=NEURONS,
+        ),
+    ] = None,
+    dense_start: Annotated[
+        int | None,
+        typer.Option(help="First tokens of an answer that are dense.", rich_help_panel=NEURONS),
     ] = None,
     max_new_tokens: Annotated[int, typer.Option(help="Longest answer, in tokens.")] = 256,
     temperature: Annotated[
@@ -79,6 +105,8 @@ def run(
         "prior": prior,
         "lam": lam,
         "tau": tau,
+        "refresh": refresh,
+        "dense_start": dense_start,
         "sampling": SamplingParams(
             temperature=temperature,
             top_k=top_k,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import takewhile
 
@@ -20,8 +21,9 @@ class Chunk:
 class TokenCache:
     """The tokens at positions 0..n-1, their score weights, and the statistics of each chunk.
 
-    Invariant: the chunks' statistics are those of exactly the tokens whose weight is not 0. Decoded
-    tokens carry none, so their weight is 0.
+    Invariant: the chunks' statistics are those of exactly the tokens whose weight is not 0. Tokens
+    of an answer carry none, so their weight is 0: what a refresh adds up over them ends with the
+    answer and is kept apart, see :class:`.refresh.Refresh`.
     """
 
     def __init__(self) -> None:
@@ -62,10 +64,10 @@ class TokenCache:
         if weights.any():
             self._chunks.append(Chunk(start, len(self), statistics))
 
-    def decoded(self, token: int) -> None:
-        """Note that a decode call has appended ``token``."""
-        self.tokens.append(token)
-        self._weights.append(0.0)
+    def answered(self, tokens: Iterable[int]) -> None:
+        """Note that ``tokens`` of an answer have been appended, by a decode call or a refresh."""
+        self.tokens += tokens
+        self._weights += [0.0] * (len(self.tokens) - len(self._weights))
 
     def statistics(self, layers: int, d_ff: int) -> LocalStatistics:
         """Sum of the statistics of all scored tokens in the cache."""

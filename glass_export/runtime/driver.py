@@ -6,7 +6,7 @@ V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self, Unpack
@@ -16,8 +16,16 @@ from numpy.typing import ArrayLike
 
 from glass_export.errors import GenerationError
 from glass_export.recipe import SelectionRecipe
-from glass_export.runtime.base import Backend, FloatArray, IndexArray, LocalStatistics, TokenArray
+from glass_export.runtime.base import (
+    Backend,
+    FloatArray,
+    IndexArray,
+    LocalStatistics,
+    PrefillResult,
+    TokenArray,
+)
 from glass_export.runtime.cache import TokenCache
+from glass_export.runtime.refresh import Refresh
 from glass_export.runtime.request import (
     SelectionArgs,
     checked_neurons,
@@ -44,11 +52,14 @@ class Driver:
 
     The key/value cache is kept between calls: a prompt that begins like what the cache holds is
     computed only from where it differs. Tokens of an earlier answer keep the keys and values that
-    the chosen neurons gave them. The local statistics are those of exactly the prompt's tokens
-    whose mask is not 0, reused or not; an earlier answer carries none, so where its mask is not 0
-    it is run again, densely.
+    the chosen neurons, or a refresh, gave them. The local statistics are those of exactly the
+    prompt's tokens whose mask is not 0, reused or not; an earlier answer carries none, so where its
+    mask is not 0 it is run again, densely. A refresh adds the tokens of the present answer, see
+    :mod:`.refresh`.
 
-    A failed call leaves the cache at what it holds for certain; after NaN it is forgotten.
+    A failed call leaves the cache at what it holds for certain, which after a refresh that failed
+    is short of the tokens it was to compute again; after NaN it is forgotten. After either nothing
+    is refreshed until the next choice.
     """
 
     def __init__(
@@ -58,7 +69,7 @@ class Driver:
         self.backend = backend
         self.defaults = defaults
         self._priors = Priors(priors)
-        self._cache = TokenCache()
+        self.reset()
         self.set_neurons(None)
 
     def __enter__(self) -> Self:
@@ -77,8 +88,9 @@ class Driver:
         self.backend.close()
 
     def reset(self) -> None:
-        """Forget the conversation."""
+        """Forget the conversation; the neurons stay, without refreshes."""
         self._cache = TokenCache()
+        self._refresh: Refresh | None = None
 
     @property
     def tokens(self) -> tuple[int, ...]:
@@ -88,6 +100,8 @@ class Driver:
     def prefill(self, token_ids: ArrayLike, mask: ArrayLike | None = None) -> PrefillOutput:
         """Run a prompt densely, from where it differs from what the cache holds.
 
+        It ends the refreshes of the answer before it; the neurons stay until they are chosen again.
+
         Args:
             token_ids: The whole conversation's tokens, from its start.
             mask: Score weight of every token; None scores all.
@@ -95,20 +109,29 @@ class Driver:
         Raises:
             GenerationError: the prompt is empty, too long or malformed, or the model gave NaN.
         """
-        dims, step = self.backend.dims, self.backend.prefill_chunk
+        dims = self.backend.dims
         tokens, weights = checked_prompt(token_ids, mask, dims, self.backend.max_length)
+        self._refresh = None
         reused = self._cache.rewind(tokens, weights)
-        for start in range(reused, tokens.size, step):
-            part = slice(start, start + step)
-            logits = self._chunk(tokens[part], weights[part], start + step >= tokens.size)
+        for part, result in self._chunks(tokens, weights, reused):
+            self._cache.prefilled(tokens[part], weights[part], result.statistics)
         statistics = self._cache.statistics(dims.layers, dims.d_ff)
-        return PrefillOutput(self._finite(logits[-1]), statistics, reused)
+        return PrefillOutput(self._finite(result.logits[-1]), statistics, reused)
 
-    def _chunk(self, tokens: TokenArray, weights: FloatArray, last: bool) -> FloatArray:
-        rows = np.arange(tokens.size - 1 if last else tokens.size, tokens.size)
-        result = self.backend.prefill(tokens, len(self._cache), weights, rows)
-        self._cache.prefilled(tokens, weights, result.statistics)
-        return result.logits
+    def _chunks(
+        self, tokens: TokenArray, weights: FloatArray, start: int = 0
+    ) -> Iterator[tuple[slice, PrefillResult]]:
+        """Run tokens from index ``start`` on after what the cache holds, a prefill call at a time.
+
+        The caller notes each part in the cache before the next. The last one has the logits of the
+        last token, the others none.
+        """
+        step = self.backend.prefill_chunk
+        for begin in range(start, tokens.size, step):
+            part = slice(begin, min(begin + step, tokens.size))
+            size = part.stop - begin
+            rows = np.arange(size - 1 if part.stop == tokens.size else size, size)
+            yield part, self.backend.prefill(tokens[part], len(self._cache), weights[part], rows)
 
     def select(
         self, watch: Stopwatch | None = None, **selection: Unpack[SelectionArgs]
@@ -116,11 +139,12 @@ class Driver:
         """Choose the neurons of the following decodes from the prompt's statistics and the prior.
 
         Args:
-            watch: Gets the phase ``select``, of which ``fusion`` is a part, as in GenerationStats.
+            watch: Gets the phase ``select``, of which ``fusion`` is a part, and ``refresh`` from
+                the following decodes, as in GenerationStats.
             **selection: As in :meth:`.session.Session.generate`. Density 1.0 is the dense model.
 
         Returns:
-            The neurons, int32 [L,K].
+            The neurons of the next decode, int32 [L,K]: all of them at a dense start.
 
         Raises:
             GenerationError: an argument is not usable, or no token of the prompt was scored.
@@ -129,29 +153,35 @@ class Driver:
 
     def _select(self, selection: SelectionRecipe, watch: Stopwatch) -> IndexArray:
         dims = self.backend.dims
+        every = np.tile(np.arange(dims.d_ff, dtype=np.int32), (dims.layers, 1))
         kept = kept_neurons(selection.density, dims.d_ff)
+        self._refresh = None
         with watch.phase("select"):
             if kept == dims.d_ff:
                 self.backend.select(None)
-                return np.tile(np.arange(kept, dtype=np.int32), (dims.layers, 1))
+                return every
             with watch.phase("fusion"):
                 statistics = self._cache.statistics(dims.layers, dims.d_ff)
+                # At a dense start too, so that what cannot be chosen fails before the answer.
                 neurons = select_neurons(statistics, self._priors, selection, kept)
-            self.backend.select(neurons)
-        return neurons
+            self.backend.select(None if selection.dense_start else neurons)
+        if selection.refresh or selection.dense_start:
+            self._refresh = Refresh(selection, statistics, neurons, len(self._cache), watch)
+        return every if selection.dense_start else neurons
 
     def set_neurons(self, indices: ArrayLike | None) -> None:
-        """Decode with these neurons [L,K] from now on; None is the dense model.
+        """Decode with these neurons [L,K] from now on, without refreshes; None is the dense model.
 
         Raises:
             GenerationError: not whole numbers of shape [L,K] in 0..F-1, each row ascending without
                 repetition.
         """
         chosen = None if indices is None else checked_neurons(indices, self.backend.dims)
+        self._refresh = None
         self.backend.select(chosen)
 
     def decode(self, token: int) -> FloatArray:
-        """Append one token, computed with the chosen neurons.
+        """Append one token, computed with the chosen neurons, or with all by a refresh that is due.
 
         Returns:
             Logits [V] of the token after it, valid until the next call.
@@ -168,9 +198,28 @@ class Driver:
             )
         if not 0 <= token < vocabulary:
             raise GenerationError(f"decode: got token {token}, expected 0 to {vocabulary - 1}")
+        if self._refresh is not None and self._refresh.due(len(self._cache)):
+            return self._decode_by_refresh(token, self._refresh)
         logits = self.backend.decode(token, len(self._cache))
-        self._cache.decoded(token)
+        self._cache.answered([token])
         return self._finite(logits)
+
+    def _decode_by_refresh(self, token: int, refresh: Refresh) -> FloatArray:
+        """Run the tokens since the last choice and ``token`` densely, then choose again."""
+        self._refresh = None  # until it has succeeded
+        with refresh.watch.phase("refresh"):
+            tokens = np.array([*self._cache.tokens[refresh.start :], token], np.int64)
+            self._cache.truncate(refresh.start)
+            for part, result in self._chunks(tokens, np.ones(tokens.size, np.float32)):
+                self._cache.answered(tokens[part].tolist())
+                refresh.statistics.add(result.statistics)
+            logits = self._finite(result.logits[-1])
+            kept = refresh.neurons.shape[1]
+            neurons = select_neurons(refresh.statistics, self._priors, refresh.selection, kept)
+            self.backend.select(neurons)
+        refresh.chosen(neurons, len(self._cache))
+        self._refresh = refresh
+        return logits
 
     def _finite(self, logits: FloatArray) -> FloatArray:
         try:

@@ -33,6 +33,8 @@ class SelectionArgs(TypedDict, total=False):
     prior: Statistic | None
     lam: float | None
     tau: float | None
+    refresh: int | None
+    dense_start: int | None
 
 
 _CHOICES: dict[str, tuple[str, ...]] = {
@@ -48,7 +50,8 @@ def checked_selection(
     """The artifact's defaults with what the caller wants instead; None means the default.
 
     Raises:
-        GenerationError: density, lam or tau out of range; fusion, local or prior unknown.
+        GenerationError: density, lam, tau, refresh or dense_start out of range; fusion, local or
+            prior unknown.
         TypeError: a name that is none of these.
     """
     given: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
@@ -61,6 +64,8 @@ def checked_selection(
         if not (_is_number(value) and 0 <= value <= most and math.isfinite(value)):
             limit = "a number from 0 to 1" if name == "lam" else "a number of tokens, 0 or more"
             raise GenerationError(f"{name}: got {value!r}, expected {limit}")
+    for name in ("refresh", "dense_start"):
+        checked_count(name, given.get(name, 0), least=0)
     if "density" in given:
         kept_neurons(given["density"], 1)
     return replace(defaults, **given)
@@ -169,10 +174,10 @@ def checked_stop(stop: str | Sequence[str]) -> tuple[str, ...]:
     return strings
 
 
-def checked_count(name: str, value: int) -> int:
-    """A whole number of at least 1. Raises GenerationError otherwise."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise GenerationError(f"{name}: got {value!r}, expected a whole number of at least 1")
+def checked_count(name: str, value: int, least: int = 1) -> int:
+    """A whole number of at least ``least``. Raises GenerationError otherwise."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise GenerationError(f"{name}: got {value!r}, expected a whole number of at least {least}")
     return value
 
 

@@ -115,8 +115,8 @@ class Session(Driver):
             local_tokens: Prompt tokens that the local scores cover: the ``user``'s own words (of a
                 plain string all but special tokens), or ``all``, special ones included.
             reset: True forgets the conversation first; by default what fits is reused.
-            **selection: density, fusion, local, prior, lam and tau; what is left out or None is the
-                artifact's default. Density 1.0 is the dense model.
+            **selection: density, fusion, local, prior, lam, tau, refresh and dense_start; what is
+                left out or None is the artifact's default. Density 1.0 is the dense model.
 
         Raises:
             GenerationError: the request is not usable, or the model gave NaN.
@@ -183,6 +183,8 @@ class Session(Driver):
             decode_tps=watch.decode_tps,
             fusion_ms=watch.ms("fusion"),
             select_ms=watch.ms("select"),
+            refreshes=watch.count("refresh"),
+            refresh_ms=watch.ms("refresh"),
             density=selection.density,
             kept_neurons=kept_neurons(selection.density, self.backend.dims.d_ff),
             peak_rss_mb=peak_rss_mb(),

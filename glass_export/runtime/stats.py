@@ -17,8 +17,11 @@ class GenerationStats:
     ``ttft_ms`` runs from the request to the first token. ``prefill_tps`` counts the tokens that
     were computed, not the ``reused_tokens`` of the cache; ``decode_tps`` counts from the second
     token on, 0 when there was none. ``fusion_ms`` is scores, fusion and top-K; ``select_ms`` is
-    that plus handing the neurons to the engine, packing included. ``peak_rss_mb`` is the process's
-    peak resident memory in MB (10^6 bytes), None where the system does not tell.
+    that plus handing the neurons to the engine, packing included; both are of the choice before
+    the first token. ``refreshes`` counts the choices after it, the one that ends a dense start
+    included, and ``refresh_ms`` is their time: dense batches, choices and handing over, a part of
+    what ``decode_tps`` counts. ``peak_rss_mb`` is the process's peak resident memory in MB (10^6
+    bytes), None where the system does not tell.
     """
 
     prompt_tokens: int
@@ -29,6 +32,8 @@ class GenerationStats:
     decode_tps: float
     fusion_ms: float
     select_ms: float
+    refreshes: int
+    refresh_ms: float
     density: float
     kept_neurons: int
     peak_rss_mb: float | None
@@ -40,6 +45,7 @@ class Stopwatch:
     def __init__(self) -> None:
         self._start = time.perf_counter()
         self._seconds: dict[str, float] = {}
+        self._counts: dict[str, int] = {}
         self._first = self._last = self._start
         self._tokens = 0
 
@@ -52,6 +58,7 @@ class Stopwatch:
         finally:
             elapsed = time.perf_counter() - start
             self._seconds[name] = self._seconds.get(name, 0.0) + elapsed
+            self._counts[name] = self.count(name) + 1
 
     def token(self) -> None:
         """Note that a token has just been chosen."""
@@ -63,6 +70,10 @@ class Stopwatch:
     def ms(self, name: str) -> float:
         """Milliseconds spent in a phase so far."""
         return self._seconds.get(name, 0.0) * 1e3
+
+    def count(self, name: str) -> int:
+        """Blocks that were timed as a phase so far."""
+        return self._counts.get(name, 0)
 
     @property
     def ttft_ms(self) -> float:

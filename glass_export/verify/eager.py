@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from glass_export.log import progress
+from glass_export.nn.hooks import down_hooks
 from glass_export.runtime.base import IndexArray, LocalStatistics
 from glass_export.spec import FfnSite
 from glass_export.verify.reference import (
@@ -183,7 +184,7 @@ def score_sums(
         first, second = (x.float().numpy() for x in sums)
         return first, second
 
-    with _down_hooks(model, sites, hook):
+    with down_hooks(model, sites, hook):
         yield result
 
 
@@ -203,17 +204,5 @@ def masked(
 
         return apply
 
-    with _down_hooks(model, sites, hook):
-        yield
-
-
-@contextmanager
-def _down_hooks(
-    model: PreTrainedModel, sites: list[FfnSite], make: Callable[[int], Callable[..., object]]
-) -> Iterator[None]:
-    """Pre-hooks on the down projections, whose input is the FFN activation h."""
-    with ExitStack() as undo:
-        for site in sites:
-            down = model.get_submodule(f"{site.path}.{site.down}")
-            undo.callback(down.register_forward_pre_hook(make(site.layer)).remove)
+    with down_hooks(model, sites, hook):
         yield

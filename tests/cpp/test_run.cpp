@@ -11,6 +11,7 @@
 #include "run/metadata.h"
 #include "run/number.h"
 #include "run/options.h"
+#include "run/refresh.h"
 #include "run/report.h"
 #include "run/selection.h"
 #include "run/text.h"
@@ -72,14 +73,53 @@ void test_selection() {
   CHECK(assign(settings, "local", "griffin") && settings.rule.local == LocalForm::kGriffin);
   CHECK(assign(settings, "prior", "F") && settings.prior == Statistic::kF);
   CHECK(assign(settings, "lam", "0") && settings.rule.lam == 0);
-  const char* const refused[][2] = {{"density", "0"}, {"density", "1.01"}, {"lam", "1.5"},
-                                    {"tau", "-1"},    {"tau", "inf"},      {"fusion", "Borda"},
-                                    {"local", ""},    {"prior", "B"},      {"temperature", "1"}};
+  CHECK(assign(settings, "refresh", "32") && settings.refresh == 32);
+  CHECK(assign(settings, "refresh", "off") && settings.refresh == 0);
+  CHECK(assign(settings, "dense_start", "4") && settings.dense_start == 4);
+  const char* const refused[][2] = {
+      {"density", "0"},      {"density", "1.01"}, {"lam", "1.5"},     {"tau", "-1"},
+      {"tau", "inf"},        {"fusion", "Borda"}, {"local", ""},      {"prior", "B"},
+      {"temperature", "1"},  {"refresh", "-1"},   {"refresh", "1.5"}, {"refresh", "3000000000"},
+      {"dense_start", "off"}};
   for (const auto& [name, value] : refused) {
     const Outcome outcome = assign(settings, name, value);
     CHECK(!outcome && contains(outcome.failure().message, name) &&
           contains(outcome.failure().message, "expected"));
   }
+}
+
+void test_refreshes_come_after_so_many_tokens() {
+  const auto intervals = [](int64_t refresh, int64_t dense_start) {
+    SelectionSettings settings;
+    settings.refresh = refresh;
+    settings.dense_start = dense_start;
+    Refresh answer(settings, LocalSums(6));
+    std::vector<size_t> sizes;
+    for (int64_t token = 0; token < 20; ++token) {
+      if (answer.due()) {
+        sizes.push_back(answer.tokens().size());
+        answer.chosen();
+      } else {
+        answer.decoded(token);
+      }
+    }
+    return sizes;
+  };
+  CHECK(intervals(8, 0) == std::vector<size_t>({8, 8}));
+  CHECK(intervals(8, 3) == std::vector<size_t>({3, 8}));
+  CHECK(intervals(0, 3) == std::vector<size_t>({3}));
+  CHECK(intervals(20, 0).empty());
+}
+
+void test_refreshed_tokens_add_to_the_prompts() {
+  LocalSums prompt(2);
+  const std::vector<float> first = {1, 2}, second = {3, 5};
+  prompt.add({{}, {first.data(), 2}, {second.data(), 2}}, 4);
+  Refresh answer(SelectionSettings(), prompt);
+  answer.sums().add({{}, {second.data(), 2}, {first.data(), 2}}, 2);
+  const TokenSums sums = answer.sums().view();
+  CHECK(sums.abs_sum[1] == 7 && sums.sq_sum[0] == 4 && sums.tokens == 6);
+  CHECK(prompt.abs_sum[1] == 2 && prompt.tokens == 4);
 }
 
 void test_shrinkage_needs_the_same_mean() {
@@ -106,6 +146,9 @@ void test_metadata() {
   CHECK((*info).defaults.density == 0.25 && (*info).defaults.rule.tau == 100);
   CHECK((*info).defaults.rule.fusion == Fusion::kShrinkage);
   CHECK((*info).defaults.prior == Statistic::kG);
+  CHECK((*info).defaults.refresh == 0 && (*info).defaults.dense_start == 0);
+  const Result<ModelInfo> later = parse_metadata(metadata_text() + "\nrefresh=32\ndense_start=8");
+  CHECK(bool(later) && (*later).defaults.refresh == 32 && (*later).defaults.dense_start == 8);
 }
 
 void test_damaged_metadata_is_refused() {
@@ -117,6 +160,7 @@ void test_damaged_metadata_is_refused() {
       {"d_ff=8", "d_ff=0", "d_ff is '0'"},
       {"eos_token_ids=2,3", "eos_token_ids=2,,3", "eos_token_ids is '2,,3'"},
       {"density=0.25", "density=2", "density: got '2'"},
+      {"tau=1e2", "tau=1e2\nrefresh=-1", "refresh: got '-1'"},
   };
   for (const auto& [from, to, message] : edits) {
     const Result<ModelInfo> info = parse_metadata(replaced(metadata_text(), from, to));
@@ -137,16 +181,19 @@ Result<Options> parsed(std::vector<const char*> arguments) {
 }
 
 void test_options() {
-  const Result<Options> options = parsed({"--density=0.3", "DIR", "--prompt", "--not a flag",
-                                          "--threads", "2", "--json", "--lam", "0.25"});
+  const Result<Options> options =
+      parsed({"--density=0.3", "DIR", "--prompt", "--not a flag", "--threads", "2", "--json",
+              "--lam", "0.25", "--refresh=off", "--dense-start=4"});
   CHECK(options);
   if (!options) return;
   CHECK((*options).directory == "DIR" && (*options).prompt == "--not a flag");
   CHECK((*options).threads == 2 && (*options).json && (*options).max_new_tokens == 128);
   SelectionSettings defaults;
   defaults.rule.tau = 7;
+  defaults.refresh = 32;
   const SelectionSettings settings = selection_of(*options, defaults);
   CHECK(settings.density == 0.3 && settings.rule.lam == 0.25 && settings.rule.tau == 7);
+  CHECK(settings.refresh == 0 && settings.dense_start == 4);
   CHECK((*parsed({"--help"})).help);
 }
 
@@ -166,6 +213,7 @@ void test_wrong_usage_is_refused() {
       {"DIR", "--prompt", "x", "--max-new-tokens", "0"},
       {"DIR", "--prompt", "x", "--threads", "two"},
       {"DIR", "--prompt", "x", "--density", "nan"},
+      {"DIR", "--prompt", "x", "--dense_start", "4"},
   };
   for (const auto& line : lines) CHECK(!parsed(line));
 }
@@ -197,6 +245,11 @@ void test_report() {
   CHECK(contains(with_text, "\"token_ids\": [4, 5], \"finish_reason\": \"context\""));
   CHECK(with_text.find('\n') == with_text.size() - 1);
   CHECK(contains(json_line({answer, text, false, 1, 0.5}), "\"text\": null"));
+  answer.figures.refreshes = 3;
+  answer.figures.refresh_ms = 1.5;
+  CHECK(
+      contains(json_line({answer, text, true, 1, 0.5}), "\"refreshes\": 3, \"refresh_ms\": 1.500"));
+  CHECK(contains(figures_text({answer, text, true, 1, 0.5}), "1.5 ms of it (3 times)"));
   CHECK(ids_line({4, 5}) == "4 5\n" && ids_line({}) == "\n");
 }
 
@@ -214,6 +267,7 @@ int main() {
   using namespace glass::run;
   for (const auto test :
        {test_numbers, test_kept_neurons_rounds_as_python, test_selection,
+        test_refreshes_come_after_so_many_tokens, test_refreshed_tokens_add_to_the_prompts,
         test_shrinkage_needs_the_same_mean, test_metadata, test_damaged_metadata_is_refused,
         test_programs_without_our_operators_need_no_abi, test_options, test_wrong_usage_is_refused,
         test_greedy_takes_the_first_of_equals, test_greedy_refuses_what_is_not_finite,

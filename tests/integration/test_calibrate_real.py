@@ -69,7 +69,7 @@ def test_statistics_are_those_of_plain_autograd(loaded: LoadedModel) -> None:
     model, sites = loaded.model, find_ffns(loaded.model)
     ids = loaded.tokenizer.encode("The lighthouse keeper counted the ships each evening.")
     sequences = [np.array(ids, np.int32)]
-    sums = measure(model, sites, sequences, 1, CalibrationCache(None, {}))
+    sums = measure(model, sites, sequences, (1,), CalibrationCache(None, {}))
 
     seen: list[torch.Tensor] = []
 

@@ -81,6 +81,53 @@ def test_chooses_neurons_as_the_session(
     assert actual["token_ids"] == list(expected.token_ids)
 
 
+@pytest.mark.parametrize("density", [1.0, 0.25])
+@pytest.mark.parametrize(
+    ("refresh", "dense_start"), [("3", 0), ("8", 0), ("40", 0), ("8", 5), ("off", 4)]
+)
+@pytest.mark.parametrize("family", ["llama", "gemma3_text"])
+def test_refreshes_as_the_session(
+    glass_run: Path,
+    exported: Exported,
+    opened: Callable[[str], Session],
+    family: str,
+    refresh: str,
+    dense_start: int,
+    density: float,
+) -> None:
+    """40 tokens and the next are more than a prefill call takes."""
+    prompt = "the quick brown fox"
+    expected = opened(family).generate(
+        prompt, max_new_tokens=60, reset=True, density=density,
+        refresh=0 if refresh == "off" else int(refresh), dense_start=dense_start,
+    )  # fmt: skip
+    actual = runner.answer(
+        glass_run, exported(family, "executorch"), f"--prompt={prompt}", "--max-new-tokens=60",
+        f"--density={density}", f"--refresh={refresh}", f"--dense-start={dense_start}",
+    )  # fmt: skip
+    assert actual["token_ids"] == list(expected.token_ids)
+    assert actual["stats"]["refreshes"] == expected.stats.refreshes
+    assert (actual["stats"]["refresh_ms"] > 0) == (expected.stats.refreshes > 0)
+    assert (expected.stats.refreshes > 0) == (density < 1.0)
+
+
+def test_a_program_that_says_how_to_refresh(
+    glass_run: Path, exported: Exported, opened: Callable[[str], Session]
+) -> None:
+    """Its metadata has the recipe's settings, which an option replaces."""
+    settings = ("selection.refresh=4", "selection.dense_start=2", "selection.density=0.25")
+    artifact = exported("llama", "executorch", *settings)
+    arguments = ["--prompt=the dog", "--max-new-tokens=16"]
+    expected = opened("llama").generate(
+        "the dog", max_new_tokens=16, reset=True, density=0.25, refresh=4, dense_start=2
+    )
+    actual = runner.answer(glass_run, artifact, *arguments)
+    assert actual["token_ids"] == list(expected.token_ids)
+    assert actual["stats"]["refreshes"] == expected.stats.refreshes > 0
+    never = runner.answer(glass_run, artifact, *arguments, "--refresh=off", "--dense-start=0")
+    assert never["stats"]["refreshes"] == 0
+
+
 def test_stops_where_the_context_ends(
     glass_run: Path, exported: Exported, opened: Callable[[str], Session]
 ) -> None:
@@ -123,6 +170,8 @@ def test_ids_in_text_and_ids_out(glass_run: Path, exported: Exported, tmp_path: 
         (["DIR", "--prompt=x", "--density=0"], "--density"),
         (["DIR", "--prompt=x", "--density=nan"], "--density"),
         (["DIR", "--prompt=x", "--lam=2"], "--lam"),
+        (["DIR", "--prompt=x", "--refresh=often"], "--refresh: got 'often'"),
+        (["DIR", "--prompt=x", "--dense-start=-1"], "--dense-start: got '-1'"),
         (["DIR", "--prompt=x", "--fusion=cold"], "one of borda, shrinkage, local, global"),
         (["DIR", "--prompt=x", "--json", "--print-ids"], "exclude each other"),
     ],

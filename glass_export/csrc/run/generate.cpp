@@ -10,10 +10,6 @@ bool contains(const std::vector<int64_t>& values, int64_t value) {
   return std::find(values.begin(), values.end(), value) != values.end();
 }
 
-double milliseconds(Clock::time_point from, Clock::time_point to) {
-  return std::chrono::duration<double, std::milli>(to - from).count();
-}
-
 double per_second(size_t count, double elapsed_ms) {
   return elapsed_ms > 0 ? static_cast<double>(count) / elapsed_ms * 1e3 : 0;
 }
@@ -105,6 +101,8 @@ Result<Answer> generate(Model& model, const Request& request,
   figures.prompt_tokens = static_cast<int64_t>(tokens.size());
   figures.prefill_tps = per_second(tokens.size(), milliseconds(start, prefilled));
   figures.fusion_ms = milliseconds(prefilled, selected);
+  figures.refreshes = model.refresh_figures().count;
+  figures.refresh_ms = model.refresh_figures().ms;
   figures.kept_neurons = kept_neurons(request.selection.density, model.info().d_ff);
   return answer;
 }

@@ -1,19 +1,17 @@
 // The algorithm: prefill, choose neurons, decode greedily. As glass_export/runtime/session.py.
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <string>
 #include <vector>
 
+#include "run/clock.h"
 #include "run/model.h"
 #include "run/selection.h"
 #include "run/status.h"
 
 namespace glass::run {
-
-using Clock = std::chrono::steady_clock;
 
 struct Request {
   std::vector<int64_t> tokens;  // the prompt
@@ -33,6 +31,8 @@ struct Figures {
   double ttft_ms = 0;     // from the request to the first token
   double fusion_ms = 0;   // scores, fusion and top-K
   double decode_tps = 0;  // from the second token on; 0 when there was none
+  int64_t refreshes = 0;  // choices of neurons after the first token
+  double refresh_ms = 0;  // their time, a part of what decode_tps counts
   int64_t kept_neurons = 0;
 };
 

@@ -5,6 +5,7 @@
 #include <memory>
 #include <optional>
 
+#include "run/clock.h"
 #include "run/generate.h"
 #include "run/model.h"
 #include "run/number.h"
@@ -70,7 +71,7 @@ Outcome run(const Options& options) {
   Result<std::unique_ptr<Model>> model =
       Model::open(options.directory + "/model.pte", options.threads);
   if (!model) return model.failure();
-  const double load_ms = std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+  const double load_ms = milliseconds(start, Clock::now());
 
   std::string text;
   Result<Answer> result = answer(options, **model, codec->get(), text);

@@ -61,6 +61,15 @@ Outcome read(const Entries& entries, const char* key, std::vector<int64_t>& valu
   return Done{};
 }
 
+// What the program does not say stays as it is.
+Outcome read_default(const Entries& entries, const char* name, SelectionSettings& defaults) {
+  const auto found = entries.find(name);
+  if (found == entries.end()) return Done{};
+  Outcome set = assign(defaults, name, found->second);
+  if (!set) return failure("metadata: ", set.failure().message, kRemedy);
+  return set;
+}
+
 Outcome check_version(const Entries& entries, const char* key, int64_t expected) {
   int64_t actual = 0;
   if (Outcome found = read(entries, key, actual); !found) return found;
@@ -102,9 +111,10 @@ Result<ModelInfo> parse_metadata(std::string_view text) {
   for (const char* name : {"density", "fusion", "local", "prior", "lam", "tau"}) {
     std::string value;
     if (Outcome found = read(entries, name, value); !found) return found.failure();
-    if (Outcome set = assign(info.defaults, name, value); !set) {
-      return failure("metadata: ", set.failure().message, kRemedy);
-    }
+    if (Outcome set = read_default(entries, name, info.defaults); !set) return set.failure();
+  }
+  for (const char* name : {"refresh", "dense_start"}) {  // later additions to the format
+    if (Outcome set = read_default(entries, name, info.defaults); !set) return set.failure();
   }
   return info;
 }

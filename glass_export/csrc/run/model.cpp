@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "run/clock.h"
+
 namespace glass::run {
 namespace {
 
@@ -42,8 +44,7 @@ Failure selection_failure(Status status) {
 }  // namespace
 
 Model::Model(Program program, ModelInfo info)
-    : program_(std::move(program)), info_(std::move(info)) {
-  reset();
+    : program_(std::move(program)), info_(std::move(info)), prompt_(neuron_count()) {
   use_all(neurons_, info_.layers, info_.d_ff);
 }
 
@@ -76,9 +77,8 @@ Outcome Model::load_priors() {
 
 void Model::reset() {
   length_ = 0;
-  abs_sum_.assign(neuron_count(), 0);
-  sq_sum_.assign(neuron_count(), 0);
-  scored_tokens_ = 0;
+  prompt_ = LocalSums(neuron_count());
+  refresh_.reset();
 }
 
 Outcome Model::check_tokens(const char* call, Span<const int64_t> tokens) const {
@@ -105,6 +105,12 @@ Result<Span<const float>> Model::prefill(Span<const int64_t> tokens,
     return failure("prefill: got ", score_weights.size, " score weights, expected one for each of ",
                    "the ", tokens.size, " tokens");
   }
+  refresh_.reset();
+  return append(tokens, score_weights, prompt_);
+}
+
+Result<Span<const float>> Model::append(Span<const int64_t> tokens, Span<const float> score_weights,
+                                        LocalSums& sums) {
   Span<const float> logits;
   const auto chunk = static_cast<size_t>(info_.prefill_chunk);
   for (size_t start = 0; start < tokens.size; start += chunk) {
@@ -112,26 +118,22 @@ Result<Span<const float>> Model::prefill(Span<const int64_t> tokens,
     const Span<const float> weights = part(score_weights, start, chunk);
     Result<PrefillViews> views = program_.prefill(ids, length_, weights);
     if (!views) return views.failure();
-    if (Outcome added = add_statistics(*views, weights); !added) return added.failure();
+    if (Outcome added = add_statistics(*views, weights, sums); !added) return added.failure();
     length_ += static_cast<int64_t>(ids.size);
     logits = views->logits;
   }
   return check_logits(logits);
 }
 
-Outcome Model::add_statistics(const PrefillViews& views, Span<const float> score_weights) {
+Outcome Model::add_statistics(const PrefillViews& views, Span<const float> score_weights,
+                              LocalSums& sums) const {
   if (views.abs_sum.size != neuron_count() || views.sq_sum.size != neuron_count()) {
     return failure("prefill: got statistics of ", views.abs_sum.size,
                    " neurons, expected L * F = ", neuron_count(), "; export the model again");
   }
   double scored = 0;
   for (const float weight : score_weights) scored += weight;
-  if (scored == 0) return Done{};
-  for (size_t i = 0; i < neuron_count(); ++i) {
-    abs_sum_[i] += views.abs_sum[i];
-    sq_sum_[i] += views.sq_sum[i];
-  }
-  scored_tokens_ += scored;
+  if (scored > 0) sums.add(views, scored);
   return Done{};
 }
 
@@ -147,11 +149,24 @@ Status Model::rank_prior(size_t which) {
 }
 
 Outcome Model::select(const SelectionSettings& settings) {
-  const int64_t kept = kept_neurons(settings.density, info_.d_ff);
-  if (kept == info_.d_ff) {
+  refresh_.reset();
+  refresh_figures_ = {};
+  if (kept_neurons(settings.density, info_.d_ff) == info_.d_ff) {
     use_all(neurons_, info_.layers, info_.d_ff);
     return Done{};
   }
+  // At a dense start too, so that what cannot be chosen fails before the answer.
+  Result<std::vector<int32_t>> chosen = choose(settings, prompt_);
+  if (!chosen) return chosen.failure();
+  neurons_ = std::move(*chosen);
+  if (settings.dense_start > 0) use_all(neurons_, info_.layers, info_.d_ff);
+  if (settings.dense_start > 0 || settings.refresh > 0) refresh_.emplace(settings, prompt_);
+  return Done{};
+}
+
+Result<std::vector<int32_t>> Model::choose(const SelectionSettings& settings,
+                                           const LocalSums& sums) {
+  const int64_t kept = kept_neurons(settings.density, info_.d_ff);
   if (Outcome scales = check_scales(settings); !scales) return scales.failure();
   const auto which = static_cast<size_t>(settings.prior);
   const std::vector<float>& prior = priors_[which];
@@ -165,22 +180,43 @@ Outcome Model::select(const SelectionSettings& settings) {
   const Parallel parallel = Program::parallel();
   std::vector<int32_t> chosen(static_cast<size_t>(info_.layers * kept));
   std::vector<uint32_t> scratch(select_neurons_scratch(info_.d_ff, parallel.threads));
-  const TokenSums sums{all(std::as_const(abs_sum_)), all(std::as_const(sq_sum_)), scored_tokens_};
   const Status status =
-      select_neurons(sums, {all(prior), all(std::as_const(ranks_[which]))}, settings.rule,
+      select_neurons(sums.view(), {all(prior), all(std::as_const(ranks_[which]))}, settings.rule,
                      info_.layers, info_.d_ff, all(chosen), all(scratch), parallel);
   if (status != Status::kOk) return selection_failure(status);
-  neurons_ = std::move(chosen);
-  return Done{};
+  return chosen;
 }
 
 Result<Span<const float>> Model::decode(int64_t token) {
   if (Outcome fits = check_tokens("decode", {&token, 1}); !fits) return fits.failure();
+  if (refresh_ && refresh_->due()) return decode_by_refresh(token);
   Result<Span<const float>> logits =
       program_.decode(token, length_, all(std::as_const(neurons_)), info_.layers);
   if (!logits) return logits.failure();
   ++length_;
+  if (refresh_) refresh_->decoded(token);
   return check_logits(*logits);
+}
+
+Result<Span<const float>> Model::decode_by_refresh(int64_t token) {
+  const Clock::time_point start = Clock::now();
+  Refresh refresh = std::move(*refresh_);
+  refresh_.reset();  // until it has succeeded
+  std::vector<int64_t> tokens = refresh.tokens();
+  length_ -= static_cast<int64_t>(tokens.size());
+  tokens.push_back(token);
+  const std::vector<float> weights(tokens.size(), 1.0f);
+  Result<Span<const float>> logits =
+      append(all(std::as_const(tokens)), all(weights), refresh.sums());
+  if (!logits) return logits;
+  Result<std::vector<int32_t>> chosen = choose(refresh.settings(), refresh.sums());
+  if (!chosen) return chosen.failure();
+  neurons_ = std::move(*chosen);
+  refresh.chosen();
+  refresh_ = std::move(refresh);
+  ++refresh_figures_.count;
+  refresh_figures_.ms += milliseconds(start, Clock::now());
+  return logits;
 }
 
 Result<Span<const float>> Model::check_logits(Span<const float> logits) const {

@@ -6,6 +6,7 @@
 
 #include <array>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -13,10 +14,17 @@
 #include "glass/scoring.h"
 #include "run/metadata.h"
 #include "run/program.h"
+#include "run/refresh.h"
 #include "run/selection.h"
 #include "run/status.h"
 
 namespace glass::run {
+
+// Choices of neurons while answering, and their time: dense batches and choices.
+struct RefreshFigures {
+  int64_t count = 0;
+  double ms = 0;
+};
 
 class Model {
  public:
@@ -33,29 +41,40 @@ class Model {
   // Tokens in the key/value cache.
   int64_t length() const { return length_; }
 
-  // Forgets the conversation; the chosen neurons stay.
+  // Forgets the conversation; the chosen neurons stay, without refreshes.
   void reset();
 
-  // Appends tokens, computed densely, and adds their activations to the local statistics.
-  // score_weights: 1 for tokens that count in the local scores, else 0; as many as tokens.
-  // Returns the logits [V] after the last token, valid until the next call. Fails when there is no
-  // token, one is not in the vocabulary, or the context is too short.
+  // Appends tokens, computed densely, and adds their activations to the local statistics. Ends the
+  // refreshes of the answer before them. score_weights: 1 for tokens that count in the local
+  // scores, else 0; as many as tokens. Returns the logits [V] after the last token, valid until the
+  // next call. Fails when there is no token, one is not in the vocabulary, or the context is too
+  // short.
   Result<Span<const float>> prefill(Span<const int64_t> tokens, Span<const float> score_weights);
 
   // Chooses the neurons of the following decodes from the local statistics and the prior. Density 1
   // is the dense model, as it is before the first call.
   Outcome select(const SelectionSettings& settings);
 
-  // Appends one token, computed with the chosen neurons. Returns the logits [V] after it, valid
-  // until the next call. Fails when the context is full or the token is not in the vocabulary.
+  // Appends one token, computed with the chosen neurons, or with all by a refresh that is due.
+  // Returns the logits [V] after it, valid until the next call. Fails when the context is full or
+  // the token is not in the vocabulary. A refresh that fails leaves the context short of the tokens
+  // that it was to compute again, and is the last one until the next choice.
   Result<Span<const float>> decode(int64_t token);
+
+  // Since the last select.
+  const RefreshFigures& refresh_figures() const { return refresh_figures_; }
 
  private:
   Model(Program program, ModelInfo info);
   Outcome load_priors();
   Status rank_prior(size_t which);
   Outcome check_tokens(const char* call, Span<const int64_t> tokens) const;
-  Outcome add_statistics(const PrefillViews& views, Span<const float> score_weights);
+  Result<Span<const float>> append(Span<const int64_t> tokens, Span<const float> score_weights,
+                                   LocalSums& sums);
+  Outcome add_statistics(const PrefillViews& views, Span<const float> score_weights,
+                         LocalSums& sums) const;
+  Result<std::vector<int32_t>> choose(const SelectionSettings& settings, const LocalSums& sums);
+  Result<Span<const float>> decode_by_refresh(int64_t token);
   Result<Span<const float>> check_logits(Span<const float> logits) const;
   size_t neuron_count() const { return static_cast<size_t>(info_.layers * info_.d_ff); }
 
@@ -64,10 +83,10 @@ class Model {
   std::array<std::vector<float>, 4> priors_;   // [L,F] by Statistic; empty when not in the artifact
   std::array<std::vector<int32_t>, 4> ranks_;  // of priors_, made when they are first needed
   int64_t length_ = 0;
-  std::vector<float> abs_sum_;  // [L,F], sums of the local scores over the prompt
-  std::vector<float> sq_sum_;   // [L,F]
-  double scored_tokens_ = 0;
+  LocalSums prompt_;
   std::vector<int32_t> neurons_;  // [L,K]
+  std::optional<Refresh> refresh_;
+  RefreshFigures refresh_figures_;
 };
 
 }  // namespace glass::run

@@ -11,7 +11,8 @@
 namespace glass::run {
 namespace {
 
-constexpr const char* kSelection[] = {"density", "fusion", "local", "prior", "lam", "tau"};
+constexpr const char* kSelection[] = {"density", "fusion", "local",   "prior",
+                                      "lam",     "tau",    "refresh", "dense-start"};
 
 constexpr const char* kUsage =
     R"(usage: glass_run DIR (--prompt TEXT | --ids FILE) [options]
@@ -36,6 +37,9 @@ How neurons are chosen; the defaults are the artifact's:
   --prior NAME          global prior: A, I, G or F
   --lam X               weight of the prior in borda, 0 to 1
   --tau X               weight of the prior in shrinkage, in tokens
+  --refresh N           choose again after every N decoded tokens, which are then computed once
+                        more with all neurons; off is never
+  --dense-start N       decode the first N tokens with all neurons, then choose
 
 Exit status: 0 done, 1 failed, 2 wrong usage.
 )";

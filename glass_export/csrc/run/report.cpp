@@ -41,10 +41,11 @@ std::string json_line(const Report& report) {
   const Figures& figures = report.answer.figures;
   const std::string stats = format(
       "{\"load_ms\": %.2f, \"prompt_tokens\": %lld, \"new_tokens\": %zu, \"prefill_tps\": %.3f, "
-      "\"ttft_ms\": %.3f, \"fusion_ms\": %.4f, \"decode_tps\": %.3f, \"density\": %.17g, "
-      "\"kept_neurons\": %lld}",
+      "\"ttft_ms\": %.3f, \"fusion_ms\": %.4f, \"decode_tps\": %.3f, \"refreshes\": %lld, "
+      "\"refresh_ms\": %.3f, \"density\": %.17g, \"kept_neurons\": %lld}",
       report.load_ms, static_cast<long long>(figures.prompt_tokens), report.answer.tokens.size(),
-      figures.prefill_tps, figures.ttft_ms, figures.fusion_ms, figures.decode_tps, report.density,
+      figures.prefill_tps, figures.ttft_ms, figures.fusion_ms, figures.decode_tps,
+      static_cast<long long>(figures.refreshes), figures.refresh_ms, report.density,
       static_cast<long long>(figures.kept_neurons));
   return "{\"text\": " + (report.has_text ? quoted(report.text) : "null") + ", \"token_ids\": [" +
          joined(report.answer.tokens, ", ") + "], \"finish_reason\": \"" +
@@ -58,11 +59,13 @@ std::string figures_text(const Report& report) {
       "prefill  %9.1f tok/s (%lld tokens)\n"
       "TTFT     %9.1f ms\n"
       "fusion   %9.2f ms (density %g: %lld neurons a layer)\n"
-      "decode   %9.1f tok/s (%zu tokens, ended by %s)\n",
+      "decode   %9.1f tok/s (%zu tokens, ended by %s)\n"
+      "refresh  %9.1f ms of it (%lld times)\n",
       report.load_ms, figures.prefill_tps, static_cast<long long>(figures.prompt_tokens),
       figures.ttft_ms, figures.fusion_ms, report.density,
       static_cast<long long>(figures.kept_neurons), figures.decode_tps, report.answer.tokens.size(),
-      finish_reason_name(report.answer.reason));
+      finish_reason_name(report.answer.reason), figures.refresh_ms,
+      static_cast<long long>(figures.refreshes));
 }
 
 }  // namespace glass::run

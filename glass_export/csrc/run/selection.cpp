@@ -38,6 +38,16 @@ Outcome assign_number(double& target, std::string_view name, std::string_view va
   return Done{};
 }
 
+Outcome assign_count(int64_t& target, std::string_view name, std::string_view value,
+                     const char* expected) {
+  const std::optional<int64_t> number = parse_integer(value);
+  if (!number || *number < 0 || *number > std::numeric_limits<int32_t>::max()) {
+    return failure(name, ": got '", value, "', expected ", expected);
+  }
+  target = *number;
+  return Done{};
+}
+
 }  // namespace
 
 Outcome assign(SelectionSettings& settings, std::string_view name, std::string_view value) {
@@ -55,8 +65,15 @@ Outcome assign(SelectionSettings& settings, std::string_view name, std::string_v
     return assign_number(settings.rule.tau, name, value, false, std::numeric_limits<double>::max(),
                          "a number of tokens, 0 or more");
   }
+  if (name == "refresh") {
+    return assign_count(settings.refresh, name, value == "off" ? "0" : value,
+                        "a whole number of tokens, or off");
+  }
+  if (name == "dense_start" || name == "dense-start") {
+    return assign_count(settings.dense_start, name, value, "a whole number of tokens, 0 or more");
+  }
   return failure(name, ": not a setting of the selection; expected density, fusion, local, prior, ",
-                 "lam or tau");
+                 "lam, tau, refresh or dense_start");
 }
 
 int64_t kept_neurons(double density, int64_t d_ff) {

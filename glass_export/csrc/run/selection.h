@@ -18,10 +18,12 @@ struct SelectionSettings {
   double density = 0.5;  // share of the FFN neurons that are kept; 1 is the dense model
   Statistic prior = Statistic::kA;
   Selection rule;
+  int64_t refresh = 0;      // tokens decoded between two refreshes; 0: there are none
+  int64_t dense_start = 0;  // first tokens of an answer that are decoded with all neurons
 };
 
-// Sets density, fusion, local, prior, lam or tau from text. Fails when the name is none of these,
-// or the value is unknown or out of range.
+// Sets density, fusion, local, prior, lam, tau, refresh or dense_start (as an option: dense-start)
+// from text. Fails when the name is none of these, or the value is unknown or out of range.
 Outcome assign(SelectionSettings& settings, std::string_view name, std::string_view value);
 
 // Neurons K that a layer of width F keeps: density * F rounded half to even, 1 to F.

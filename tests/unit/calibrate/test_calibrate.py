@@ -40,7 +40,7 @@ def run(
         model,
         find_ffns(model),
         recipe,
-        bos_token_id=0,
+        prefix=(0,),
         stop_ids=stop_ids,
         model_sha256="0" * 64,
         cache=cache,
@@ -89,7 +89,7 @@ def test_statistics_are_those_of_plain_autograd(family: str) -> None:
     model = tiny_model(family)
     rng = np.random.default_rng(0)
     sequences = [rng.integers(2, 300, n).astype(np.int32) for n in (24, 3, 1, 17)]
-    sums = measure(model, find_ffns(model), sequences, 0, NO_CACHE)
+    sums = measure(model, find_ffns(model), sequences, (0,), NO_CACHE)
     assert sums.tokens == 45
     expected = naive(model, sequences)
     scale = expected.max(axis=(1, 2), keepdims=True)
@@ -244,7 +244,7 @@ def test_nan_that_only_the_gradient_has() -> None:
         lambda _m, grad_in, _out: (grad_in[0] + gradient,)
     )
     with pytest.raises(CalibrationError, match=r"statistic I of layer \d, neuron \d+.*NaN"):
-        measure(model, find_ffns(model), sequences, 0, NO_CACHE)
+        measure(model, find_ffns(model), sequences, (0,), NO_CACHE)
 
 
 def test_dead_text() -> None:
@@ -284,21 +284,21 @@ def test_unknown_device(device: str) -> None:
 
 def test_first_token_outside_the_vocabulary() -> None:
     model = tiny_model("llama")
-    with pytest.raises(CalibrationError, match="got id 320, expected 0 to 319"):
-        calibrate(model, find_ffns(model), RECIPE, bos_token_id=320, model_sha256="", cache=None)
+    with pytest.raises(CalibrationError, match=r"got ids \[320\], .* 0 to 319"):
+        calibrate(model, find_ffns(model), RECIPE, prefix=(320,), model_sha256="", cache=None)
 
 
 def test_sites_that_do_not_describe_the_model() -> None:
     model = tiny_model("llama")
     sites = [replace(site, activation="relu") for site in find_ffns(model)]
     with pytest.raises(UnsupportedModelError, match="another activation"):
-        calibrate(model, sites, RECIPE, bos_token_id=0, model_sha256="", cache=None)
+        calibrate(model, sites, RECIPE, prefix=(0,), model_sha256="", cache=None)
     with pytest.raises(UnsupportedModelError, match="one width"):
         calibrate(
             model,
             [replace(sites[0], d_ff=5), *sites[1:]],
             RECIPE,
-            bos_token_id=0,
+            prefix=(0,),
             model_sha256="",
             cache=None,
         )

@@ -10,7 +10,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from glass_export.calibrate.cache import CalibrationCache
 from glass_export.calibrate.kv import InPlaceCache
-from glass_export.calibrate.text import TextSettings, _next_logits, _sample, write_text
+from glass_export.calibrate.text import TextSettings, _next_logits, sample, write_text
 
 NO_CACHE = CalibrationCache(None, {})
 
@@ -22,7 +22,7 @@ def settings(**changes: object) -> TextSettings:
         "batch": 8,
         "temperature": 1.0,
         "seed": 3,
-        "bos_token_id": 0,
+        "prefix": (0,),
         "stop_ids": tuple(range(1, 20)),
     }
     return TextSettings(**(base | changes))  # type: ignore[arg-type]  # names are those above
@@ -60,7 +60,7 @@ def test_text_survives_the_cache(tmp_path: Path) -> None:
 
 def test_sampling_follows_the_distribution() -> None:
     logits = torch.tensor([[0.0, 1.0, float("-inf"), 2.0, -1.0]]).expand(20000, -1)
-    drawn = _sample(logits.clone(), 0.7, torch.Generator().manual_seed(0))
+    drawn = sample(logits.clone(), 0.7, torch.Generator().manual_seed(0))
     frequency = torch.bincount(drawn, minlength=5) / 20000
     expected = torch.softmax(logits[0] / 0.7, -1)
     assert frequency[2] == 0

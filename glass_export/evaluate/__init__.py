@@ -1,0 +1,1 @@
+"""Evaluation: how faithful sparse decoding is to the dense model."""

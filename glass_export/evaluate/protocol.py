@@ -1,0 +1,105 @@
+"""The paper's protocol: short prompt, long answer of the dense model, teacher-forced sparsely.
+
+Legend: T texts, N decode steps of a text, N' of them measured, M methods, L layers, K kept neurons.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from glass_export.evaluate.eager import DensePass, EagerModel
+from glass_export.evaluate.methods import Chooser, Method, sparse_spans
+from glass_export.evaluate.texts import EvalText
+from glass_export.evaluate.trace import Trace
+from glass_export.log import progress
+from glass_export.runtime.base import IndexArray, LocalStatistics
+from glass_export.scoring import top_k
+
+BATCH = 16
+"""Most choices of neurons that run together."""
+
+
+def run_text(
+    model: EagerModel, text: EvalText, index: int, methods: Sequence[Method], chooser: Chooser
+) -> list[Trace]:
+    """Measure all methods on one text; ``index`` is its number."""
+    dense = model.dense(text)
+    kl = np.zeros((len(methods), len(dense.steps)))
+    nll = np.tile(dense.nll, (len(methods), 1))
+    overlap: dict[int, NDArray[np.float64]] = {}
+    whole = _once(lambda: _known(dense, text.steps))
+    for (start, stop), members in _spans(methods, text.steps).items():
+        known = _known(dense, start)
+        chosen = [chooser.neurons(methods[m], known, whole, index) for m in members]
+        for m, neurons in zip(members, chosen, strict=True):
+            overlap.setdefault(m, _overlap(neurons, whole()))
+        measured = ((dense.steps >= start) & (dense.steps < stop)).numpy()
+        for first in range(0, len(members), BATCH):
+            part = slice(first, first + BATCH)
+            masks = torch.stack([as_mask(n, known.sq_sum.shape[1]) for n in chosen[part]])
+            found = model.sparse(dense, masks, start, stop)
+            for row, m in enumerate(members[part]):
+                kl[m, measured], nll[m, measured] = found.kl[row], found.nll[row]
+    dense_layers = np.ones(dense.magnitudes.shape[0])
+    return [
+        Trace(dense.steps.numpy(), kl[m], nll[m], overlap.get(m, dense_layers))
+        for m in range(len(methods))
+    ]
+
+
+def run_texts(
+    model: EagerModel, texts: Sequence[EvalText], methods: Sequence[Method], chooser: Chooser
+) -> list[list[Trace]]:
+    """Measure all methods on all texts: one list of T traces for each method."""
+    rows = []
+    with progress("comparing methods", len(texts), "texts") as task:
+        for index, text in enumerate(texts):
+            rows.append(run_text(model, text, index, methods, chooser))
+            task.advance()
+    return [list(column) for column in zip(*rows, strict=True)]
+
+
+def _known(dense: DensePass, steps: int) -> LocalStatistics:
+    """What a driver has seen densely when it chooses at decode step ``steps``."""
+    known = dense.prompt()
+    if steps:
+        known.add(dense.answer(0, steps))
+    return known
+
+
+def _spans(methods: Sequence[Method], steps: int) -> dict[tuple[int, int], list[int]]:
+    """Every sparse span of decode steps, and which methods have it."""
+    spans: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for index, method in enumerate(methods):
+        for span in sparse_spans(method.selection, steps):
+            spans[span].append(index)
+    return spans
+
+
+def _overlap(neurons: IndexArray, whole: LocalStatistics) -> NDArray[np.float64]:
+    best = as_mask(top_k(whole.sq_sum, neurons.shape[1]), whole.sq_sum.shape[1])
+    common = (best & as_mask(neurons, best.shape[1])).sum(1)
+    return np.asarray(common.numpy() / neurons.shape[1], np.float64)
+
+
+def as_mask(neurons: IndexArray, d_ff: int) -> Tensor:
+    """Neurons [L,K] as bool [L,F]."""
+    mask = torch.zeros(neurons.shape[0], d_ff, dtype=torch.bool)
+    return mask.scatter_(1, torch.from_numpy(neurons).long(), True)
+
+
+def _once(compute: Callable[[], LocalStatistics]) -> Callable[[], LocalStatistics]:
+    found: list[LocalStatistics] = []
+
+    def get() -> LocalStatistics:
+        if not found:
+            found.append(compute())
+        return found[0]
+
+    return get
