@@ -9,7 +9,7 @@ from typing import Any
 from glass_export.errors import ArtifactError
 from glass_export.recipe import SelectionRecipe
 from glass_export.schema import from_data, to_data
-from glass_export.spec import Activation, GraphSignature, ModelDims, Statistic
+from glass_export.spec import Activation, GraphSignature, ModelDims, NullStart, Statistic
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "glass.json"
@@ -55,6 +55,37 @@ class PriorInfo:
     tokens: int
     seed: int
     temperature: float
+    text: NullStart = "null"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JudgedRule:
+    """A rule that a recipe search measured: KL to the dense model per token (nats), mean over texts
+    and standard error; ``text``: what its prior was measured on.
+    """
+
+    rule: str
+    text: NullStart
+    kl: float
+    error: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchInfo:
+    """How the rule of an artifact was found.
+
+    ``texts`` and ``steps``: held-out texts of the model itself, and decode steps of all of them;
+    ``seconds``: what the search took, without the priors; ``density``: at which rules were
+    compared; ``layer_kl``: KL with one layer sparse alone [L]; ``rules``: all that were compared,
+    the best first.
+    """
+
+    density: float
+    texts: int
+    steps: int
+    seconds: float
+    layer_kl: tuple[float, ...]
+    rules: tuple[JudgedRule, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +132,7 @@ class Manifest:
     tools: dict[str, str]
     verification: dict[str, Any] | None
     files: tuple[FileEntry, ...]
+    search: SearchInfo | None = None
 
     def to_json(self) -> str:
         """The manifest as indented JSON with a final newline."""

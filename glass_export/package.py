@@ -14,7 +14,7 @@ from glass_export.errors import RecipeError
 from glass_export.load import LoadedModel
 from glass_export.manifest import SCHEMA_VERSION, Manifest, ModelInfo, PriorInfo, TargetInfo
 from glass_export.prior import Prior
-from glass_export.recipe import Recipe
+from glass_export.recipe import Recipe, SelectionRecipe
 from glass_export.schema import to_data
 from glass_export.spec import FfnSite, ModelDims
 
@@ -65,6 +65,48 @@ def null_prompt(loaded: LoadedModel) -> dict[str, Any]:
     return {"prefix": (start,), "stop_ids": (end,)}
 
 
+def template_prompt(loaded: LoadedModel) -> dict[str, Any]:
+    """Where text starts that is written from a chat template alone, both question and answer: at
+    the place of a user's first words. It stops as null text does.
+
+    Raises:
+        RecipeError: the tokenizer has no chat template, or no words of a user appear in it.
+    """
+    before, _ = _around_words(loaded)
+    prefix = tuple(loaded.tokenizer.encode(before, add_special_tokens=False))
+    if not prefix:
+        raise RecipeError(
+            "prior text 'template': the chat template does not put a user's words behind any of "
+            "its own; use 'null', text from nothing"
+        )
+    return {"prefix": prefix, "stop_ids": null_prompt(loaded)["stop_ids"]}
+
+
+def answer_turn(loaded: LoadedModel) -> tuple[int, ...]:
+    """What a chat template writes between a user's words and the answer; as template_prompt."""
+    _, after = _around_words(loaded)
+    return tuple(loaded.tokenizer.encode(after, add_special_tokens=False))
+
+
+def _around_words(loaded: LoadedModel) -> tuple[str, str]:
+    """The chat template's text before and after a user's only words."""
+    tokenizer, mark = loaded.tokenizer, "\ufdd0"  # a noncharacter: no template contains it
+    if not tokenizer.chat_template:
+        raise RecipeError(
+            "prior text 'template': the model has no chat template; use 'null', text from nothing"
+        )
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": mark}], tokenize=False, add_generation_prompt=True
+    )
+    before, found, after = str(text).partition(mark)
+    if not found:
+        raise RecipeError(
+            "prior text 'template': the chat template does not show a user's words; use 'null', "
+            "text from nothing"
+        )
+    return before, after
+
+
 def write_tokenizer(loaded: LoadedModel, folder: Path) -> None:
     """tokenizer.json, its configuration, the chat template and generation_config.json."""
     loaded.tokenizer.save_pretrained(folder)
@@ -79,9 +121,12 @@ def write_tokenizer(loaded: LoadedModel, folder: Path) -> None:
 
 
 def program_metadata(
-    recipe: Recipe, loaded: LoadedModel, sites: list[FfnSite]
+    recipe: Recipe, selection: SelectionRecipe, loaded: LoadedModel, sites: list[FfnSite]
 ) -> dict[str, object]:
-    """What a program file that stands alone says about the model; see runtime.program_metadata."""
+    """What a program file that stands alone says about the model; see runtime.program_metadata.
+
+    ``selection``: the artifact's defaults.
+    """
     added = loaded.tokenizer.added_tokens_decoder
     return {
         "model": recipe.model.name,
@@ -94,7 +139,7 @@ def program_metadata(
         "eos_token_ids": loaded.eos_token_ids,
         "special_token_ids": sorted(index for index, token in added.items() if token.special),
         "recipe_digest": recipe.digest(),
-        **asdict(recipe.selection),
+        **asdict(selection),
     }
 
 
@@ -126,6 +171,7 @@ def make_manifest(
             tokens=prior.tokens,
             seed=recipe.calibration.seed,
             temperature=recipe.calibration.temperature,
+            text=prior.text,
         ),
         recipe=to_data(recipe),
         recipe_digest=recipe.digest(),

@@ -7,17 +7,15 @@ from pathlib import Path
 
 from glass_export import package
 from glass_export.artifact import PRIOR_NAME, ArtifactWriter
-from glass_export.calibrate import calibrate
 from glass_export.capture import capture
 from glass_export.families import find_ffns
 from glass_export.load import LoadedModel, load_model, release_memory
 from glass_export.manifest import Manifest
 from glass_export.passes import default_passes
-from glass_export.paths import cache_dir
-from glass_export.prior import Prior
 from glass_export.recipe import Recipe
 from glass_export.scoring import Priors, select_neurons
-from glass_export.spec import FfnSite, kept_neurons
+from glass_export.search import Settled, settle
+from glass_export.spec import FfnSite, layer_budgets
 from glass_export.targets import load_target
 from glass_export.targets.base import LoweringInput, Target
 from glass_export.verify import require_passed, verify_artifact
@@ -51,17 +49,10 @@ def _build(recipe: Recipe, target: Target, writer: ArtifactWriter) -> Manifest:
     package.check_context(recipe, model)
     writer.require(package.expected_bytes(model, sites))
 
-    prior = calibrate(
-        model,
-        sites,
-        recipe.calibration,
-        **package.null_prompt(loaded),
-        model_sha256=loaded.source.sha256,
-        cache=cache_dir() / "priors",
-    )
-    prior.save(writer.path / PRIOR_NAME)
+    settled = settle(loaded, sites, recipe.calibration, recipe.selection)
+    settled.prior.save(writer.path / PRIOR_NAME)
     if recipe.verify.enabled:
-        _reference(recipe, target, loaded, sites, prior).save(writer.path / REFERENCE_NAME)
+        _reference(recipe, target, loaded, sites, settled).save(writer.path / REFERENCE_NAME)
 
     graphs = capture(model, sites, max_length=recipe.export.max_length)
     prefill, decode = (default_passes()(graph).graph for graph in graphs)
@@ -69,28 +60,30 @@ def _build(recipe: Recipe, target: Target, writer: ArtifactWriter) -> Manifest:
         prefill=prefill,
         decode=decode,
         sites=tuple(sites),
-        prior=prior.statistics,
+        prior=settled.prior.statistics,
         prefill_chunk=recipe.export.prefill_chunk,
         options=recipe.target,
-        metadata=package.program_metadata(recipe, loaded, sites),
+        metadata=package.program_metadata(recipe, settled.selection, loaded, sites),
     )
     lowered = target.lower(source, writer.path)
     package.write_tokenizer(loaded, writer.path)
-    return package.make_manifest(recipe, loaded, sites, prior, lowered, target.TOOLS)
+    manifest = package.make_manifest(recipe, loaded, sites, settled.prior, lowered, target.TOOLS)
+    return replace(manifest, selection=settled.selection, search=settled.search)
 
 
 def _reference(
-    recipe: Recipe, target: Target, loaded: LoadedModel, sites: list[FfnSite], prior: Prior
+    recipe: Recipe, target: Target, loaded: LoadedModel, sites: list[FfnSite], settled: Settled
 ) -> Reference:
     """What the eager model computes in the number format of the target."""
-    ranked = Priors(prior.statistics)
-    kept = kept_neurons(recipe.verify.density, sites[0].d_ff)
+    ranked, selection = Priors(settled.prior.statistics), settled.selection
+    dense = selection.dense_layers
+    budgets = layer_budgets(recipe.verify.density, sites[0].d_ff, len(sites), dense)
     with target.numerics(loaded.model, sites, recipe.target) as smooth:
         return make_reference(
             loaded.model,
             sites,
             loaded.tokenizer.encode,
-            lambda sums: select_neurons(sums, ranked, recipe.selection, kept),
+            lambda sums: select_neurons(sums, ranked, selection, budgets),
             tokens=recipe.verify.tokens,
             max_length=recipe.export.max_length,
             tolerance=recipe.verify.tolerance,

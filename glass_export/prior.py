@@ -9,9 +9,9 @@ import hashlib
 import json
 import os
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import safetensors.numpy
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from glass_export.errors import ArtifactError
-from glass_export.spec import STATISTICS, Statistic
+from glass_export.spec import STATISTICS, NullStart, Statistic
 
 FORMAT_VERSION = 1
 """Version of prior.safetensors, and of the formulas behind it."""
@@ -30,6 +30,9 @@ _DIGEST = "sha256"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prior:
     """Mean of each statistic over text the model wrote itself, and how that text came about.
+
+    ``text``: what the text starts from: nothing (``null``), a chat template up to the user's words
+    (``template``), or half of it each (``mixed``).
 
     With h_t the input of a down projection at token t, u_t = h_t / ||h_t||_2 and
     r_t = h_t * dNLL/dh_t: ``A`` = mean |u_t|, ``I`` = mean |r_t|, ``G`` = mean u_t^2 and
@@ -44,6 +47,7 @@ class Prior:
     seed: int
     temperature: float
     model_sha256: str
+    text: NullStart = "null"
 
     def save(self, path: Path | str) -> None:
         """Write prior.safetensors, atomically; equal priors give equal bytes.
@@ -57,6 +61,7 @@ class Prior:
             "seed": str(self.seed),
             "temperature": repr(self.temperature),
             "model_sha256": self.model_sha256,
+            "text": self.text,
         }
         write_tensors(Path(path), dict(self.statistics), metadata)
 
@@ -89,11 +94,29 @@ class Prior:
                 seed=int(metadata["seed"]),
                 temperature=float(metadata["temperature"]),
                 model_sha256=metadata["model_sha256"],
+                text=_start(metadata.get("text", "null")),
             )
         except (KeyError, ValueError) as problem:
             raise ArtifactError(
                 f"{path}: metadata is not that of a prior ({problem!r}); export the model again"
             ) from problem
+
+
+def mixed(first: Prior, second: Prior) -> Prior:
+    """The mean of two priors of one model, each of which counts half."""
+    means = {
+        name: ((values + second.statistics[name]) * np.float32(0.5)).astype(np.float32)
+        for name, values in first.statistics.items()
+    }
+    tokens = first.tokens + second.tokens
+    return replace(first, statistics=means, tokens=tokens, text="mixed")
+
+
+def _start(text: str) -> NullStart:
+    for known in get_args(NullStart):
+        if text == known:
+            return known  # type: ignore[no-any-return]  # get_args has no types
+    raise ValueError(f"text is {text!r}, expected one of {get_args(NullStart)}")
 
 
 def write_tensors(path: Path, tensors: dict[Any, NDArray[Any]], metadata: dict[str, str]) -> None:

@@ -14,10 +14,9 @@ from typing import Any, Literal
 
 from glass_export.errors import RecipeError
 from glass_export.schema import from_data, suggest, to_data
-from glass_export.spec import Statistic
+from glass_export.selection import SelectionRecipe as SelectionRecipe
+from glass_export.selection import require_least, require_share
 
-Fusion = Literal["borda", "shrinkage", "local", "global"]
-LocalForm = Literal["A", "griffin", "squared"]
 Dtype = Literal["fp32", "int8", "int4"]
 
 
@@ -105,41 +104,14 @@ class CalibrationRecipe:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        _at_least("calibration.tokens", self.tokens, 1)
-        _at_least("calibration.sequence_length", self.sequence_length, 8)
-        _at_least("calibration.batch", self.batch, 1)
+        require_least("calibration.tokens", self.tokens, 1)
+        require_least("calibration.sequence_length", self.sequence_length, 8)
+        require_least("calibration.batch", self.batch, 1)
         if not 0 < self.temperature < math.inf:
             raise RecipeError(
                 f"calibration.temperature: got {self.temperature}, expected a number above 0; "
                 "the paper samples at 1.0"
             )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SelectionRecipe:
-    """Defaults of the run-time neuron choice; every one can be overridden per request.
-
-    ``refresh``: tokens decoded between two refreshes of the choice, 0 for none; ``dense_start``:
-    first tokens of an answer that are decoded with all neurons. Neither matters at density 1.
-    """
-
-    density: float = 0.5
-    fusion: Fusion = "borda"
-    local: LocalForm = "A"
-    prior: Statistic = "A"
-    lam: float = 0.5
-    tau: float = 128.0
-    refresh: int = 0
-    dense_start: int = 0
-
-    def __post_init__(self) -> None:
-        _share("selection.density", self.density)
-        _at_least("selection.refresh", self.refresh, 0)
-        _at_least("selection.dense_start", self.dense_start, 0)
-        if not 0 <= self.lam <= 1:
-            raise RecipeError(f"selection.lam: got {self.lam}, expected 0 to 1")
-        if not 0 <= self.tau < math.inf:
-            raise RecipeError(f"selection.tau: got {self.tau}, expected 0 or more (tokens)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,8 +124,8 @@ class ExportRecipe:
     prefill_chunk: int = 256
 
     def __post_init__(self) -> None:
-        _at_least("export.max_length", self.max_length, 16)
-        _at_least("export.prefill_chunk", self.prefill_chunk, 1)
+        require_least("export.max_length", self.max_length, 16)
+        require_least("export.prefill_chunk", self.prefill_chunk, 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,8 +167,8 @@ class VerifyRecipe:
     tolerance: float | None = None
 
     def __post_init__(self) -> None:
-        _at_least("verify.tokens", self.tokens, 1)
-        _share("verify.density", self.density)
+        require_least("verify.tokens", self.tokens, 1)
+        require_share("verify.density", self.density)
         if self.tolerance is not None and not 0 < self.tolerance < math.inf:
             raise RecipeError(f"verify.tolerance: got {self.tolerance}, expected a number above 0")
 
@@ -216,16 +188,6 @@ class Recipe:
         """SHA-256 of the recipe's canonical JSON; equal recipes have equal digests."""
         canonical = json.dumps(to_data(self), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def _at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise RecipeError(f"{name}: got {value}, expected at least {least}")
-
-
-def _share(name: str, value: float) -> None:
-    if not 0 < value <= 1:
-        raise RecipeError(f"{name}: got {value}, expected above 0 and at most 1")
 
 
 def recipe_names() -> list[str]:

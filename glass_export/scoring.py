@@ -1,6 +1,7 @@
 """Which neurons to keep: local scores, ranks, fusion with the global prior, top-K. NumPy reference.
 
-Legend: L layers, F FFN width, K kept neurons, T scored tokens. Larger scores are more important.
+Legend: L layers, F FFN width, K kept neurons, T scored tokens; A, I, G and F are also names of the
+priors. Larger scores are more important.
 
 Every result is defined bit by bit, so that a port gives the same neurons:
 
@@ -10,7 +11,8 @@ Every result is defined bit by bit, so that a port gives the same neurons:
 * **Ranks** of a layer are a permutation of 0..F-1, F-1 being the most important neuron.
 * **Borda** is integer arithmetic: with w = floor(lam * 65536 + 0.5),
   s = (65536 - w) rank(local) + w rank(prior) in uint32, so F is at most 65536.
-* **Shrinkage** is float64 arithmetic without fused multiply-add, rounded once to float32.
+* **Shrinkage** is float64 arithmetic without fused multiply-add, rounded once to float32; what
+  :func:`sensitivity_weights` gives, float64 square roots of a quotient, is multiplied before that.
 
 No function depends on the algorithm behind a sort. Golden vectors: tests/golden/scoring.json.
 
@@ -20,21 +22,20 @@ Source: GLASS, arXiv 2508.14302; GRIFFIN, Dong et al. 2024.
 from __future__ import annotations
 
 import math
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glass_export.errors import GenerationError
-from glass_export.recipe import Fusion, LocalForm, SelectionRecipe
+from glass_export.keys import IndexArray, KeyArray, keys_of, rank_keys, top_k_keys
 from glass_export.schema import suggest
+from glass_export.selection import Fusion, LocalForm, SelectionRecipe
 from glass_export.spec import Statistic
 
 FloatArray = NDArray[np.float32]
-IndexArray = NDArray[np.int32]
-KeyArray = NDArray[np.uint32]
+WeightArray = NDArray[np.float64]
 
 LAMBDA_ONE = 1 << 16
 """Borda weights are whole multiples of 1 / LAMBDA_ONE."""
@@ -42,7 +43,8 @@ LAMBDA_ONE = 1 << 16
 SHRINKAGE_PAIRS: frozenset[tuple[LocalForm, Statistic]] = frozenset({("squared", "G"), ("A", "A")})
 """Local form and prior that are the same mean, of the prompt and of the null text."""
 
-_SIGN, _MAGNITUDE, _INFINITY = np.uint32(1 << 31), np.uint32((1 << 31) - 1), 0x7F800000
+_SQUARE_ROOTS = {1.0: 0, 0.5: 1, 0.25: 2}
+"""How often a square root is taken for a sensitivity."""
 
 
 class TokenSums(Protocol):
@@ -65,11 +67,12 @@ class TokenSums(Protocol):
 
 
 class Priors:
-    """The global priors of a model and, computed once on first use, their ranks."""
+    """The global priors of a model and, computed once on first use, their ranks and weights."""
 
     def __init__(self, scores: Mapping[Statistic, FloatArray]) -> None:
         self._scores = dict(scores)
         self._ranks: dict[Statistic, IndexArray] = {}
+        self._weights: dict[float, WeightArray] = {}
 
     def scores(self, name: Statistic) -> FloatArray:
         """The prior [L,F]. Raises GenerationError when the artifact does not hold it."""
@@ -83,6 +86,13 @@ class Priors:
         if name not in self._ranks:
             self._ranks[name] = ranks(self.scores(name))
         return self._ranks[name]
+
+    def weights(self, sensitivity: float) -> WeightArray:
+        """:func:`sensitivity_weights` of the priors F and G [L,F]."""
+        if sensitivity not in self._weights:
+            effect, activity = self.scores("F"), self.scores("G")
+            self._weights[sensitivity] = sensitivity_weights(effect, activity, sensitivity)
+        return self._weights[sensitivity]
 
 
 def local_scores(sums: TokenSums, form: LocalForm) -> FloatArray:
@@ -118,15 +128,7 @@ def ranks(scores: FloatArray) -> IndexArray:
     Raises:
         GenerationError: a score is NaN or infinite, or the shape is not [L,F].
     """
-    keys = _keys(scores)[:, ::-1]  # backwards: of equal scores the higher index comes first
-    upper, lower = _halves(keys)
-    rising = np.arange(keys.shape[1], dtype=np.int32)
-    out = np.empty(keys.shape, np.int32)
-    for layer, row in enumerate(out[:, ::-1]):  # radix sort of 32 bits by two stable sorts of 16
-        by_lower = lower[layer].argsort(kind="stable")
-        by_key = upper[layer][by_lower].argsort(kind="stable")
-        row[by_lower[by_key]] = rising
-    return out
+    return rank_keys(keys_of(scores))
 
 
 def borda(local_ranks: IndexArray, prior_ranks: IndexArray, lam: float) -> KeyArray:
@@ -153,7 +155,42 @@ def borda(local_ranks: IndexArray, prior_ranks: IndexArray, lam: float) -> KeyAr
     return fused
 
 
-def shrinkage(local_mean: FloatArray, tokens: float, prior: FloatArray, tau: float) -> FloatArray:
+def sensitivity_weights(
+    effect: FloatArray, activity: FloatArray, sensitivity: float
+) -> WeightArray:
+    """(F / G)^sensitivity [L,F], 0 where G is 0: how much an activation does to the loss.
+
+    Args:
+        effect: The prior F, mean squared effect on the loss [L,F].
+        activity: The prior G, mean squared activation [L,F].
+        sensitivity: 0.25, 0.5 or 1.
+
+    Raises:
+        GenerationError: shapes differ, another sensitivity, or a value is negative or not finite.
+    """
+    _same_shape(effect, activity)
+    if sensitivity not in _SQUARE_ROOTS:
+        raise GenerationError(f"sensitivity: got {sensitivity!r}, expected 0.25, 0.5 or 1")
+    for name, values in (("F", effect), ("G", activity)):
+        if not ((values >= 0) & (values < np.inf)).all():
+            raise GenerationError(
+                f"prior {name}: a value is negative or not finite, expected means of squares; the "
+                "prior is damaged: export the model again"
+            )
+    weights = np.zeros(effect.shape, np.float64)
+    np.divide(effect, activity, out=weights, where=activity > 0, dtype=np.float64)
+    for _ in range(_SQUARE_ROOTS[sensitivity]):
+        np.sqrt(weights, out=weights)
+    return weights
+
+
+def shrinkage(
+    local_mean: FloatArray,
+    tokens: float,
+    prior: FloatArray,
+    tau: float,
+    weights: WeightArray | None = None,
+) -> FloatArray:
     """(T L + tau G) / (T + tau): a short prompt leans on the prior, a long one on itself.
 
     Args:
@@ -161,6 +198,7 @@ def shrinkage(local_mean: FloatArray, tokens: float, prior: FloatArray, tau: flo
         tokens: Number of scored tokens T; 0 gives the prior.
         prior: The same mean over the null text, G [L,F].
         tau: Weight of the prior, in tokens; 0 gives the local mean.
+        weights: Of :func:`sensitivity_weights`, to multiply the result with [L,F]; None for none.
 
     Raises:
         GenerationError: shapes differ, tau or tokens is negative, or both are 0.
@@ -171,8 +209,12 @@ def shrinkage(local_mean: FloatArray, tokens: float, prior: FloatArray, tau: flo
             f"shrinkage: got {tokens} scored tokens and tau {tau}, expected both to be 0 or more "
             "and their sum above 0; score more tokens or raise tau"
         )
-    weighted = tokens * local_mean.astype(np.float64) + tau * prior.astype(np.float64)
-    return np.asarray(weighted / (tokens + tau), np.float32)
+    fused = tokens * local_mean.astype(np.float64)
+    fused += tau * prior.astype(np.float64)
+    fused /= tokens + tau
+    if weights is not None:
+        fused *= weights
+    return np.asarray(fused, np.float32)
 
 
 def fuse(sums: TokenSums, priors: Priors, selection: SelectionRecipe) -> FloatArray | KeyArray:
@@ -204,76 +246,54 @@ def _shrink(sums: TokenSums, priors: Priors, selection: SelectionRecipe) -> Floa
     prior = priors.scores(selection.prior)
     scored = sums.tokens > 0
     local = local_scores(sums, selection.local) if scored else np.zeros_like(prior)
-    return shrinkage(local, sums.tokens, prior, selection.tau)
+    weights = priors.weights(selection.sensitivity) if selection.sensitivity else None
+    return shrinkage(local, sums.tokens, prior, selection.tau, weights)
 
 
-def top_k(scores: FloatArray | KeyArray, k: int) -> IndexArray:
+def top_k(scores: FloatArray | KeyArray, k: int | Sequence[int]) -> IndexArray:
     """Indices of the K most important neurons of every layer, ties to the lower index.
 
     Args:
         scores: float32, or the uint32 of :func:`borda` [L,F].
-        k: Neurons to keep, 1 to F.
+        k: Neurons to keep, 1 to F, in every layer, or one number for each layer.
 
     Returns:
-        int32 [L,K], each row ascending and without repetition.
+        int32 [L,K] with the largest K, each row ascending and without repetition. A row that keeps
+        fewer is padded at its end with -1.
 
     Raises:
-        GenerationError: k is out of range, a score is NaN or infinite, or the shape is not [L,F].
+        GenerationError: a number of neurons is out of range or there are not L of them, a score is
+            NaN or infinite, or the shape is not [L,F].
     """
-    keys = _keys(scores)
-    if not 1 <= k <= keys.shape[1]:
-        raise GenerationError(f"K: got {k}, expected 1 to F = {keys.shape[1]}")
-    out = np.empty((keys.shape[0], k), np.int32)
-    for row, layer, upper in zip(out, keys, _halves(keys)[0], strict=True):
-        row[:] = _top_k_row(layer, np.ascontiguousarray(upper), k)
-    return out
+    keys = keys_of(scores)
+    layers, width = keys.shape
+    counts = [k] * layers if isinstance(k, int) else list(k)
+    if len(counts) != layers:
+        raise GenerationError(
+            f"K: got {len(counts)} numbers, expected one for each layer: {layers}"
+        )
+    for count in counts:
+        if not 1 <= count <= width:
+            raise GenerationError(f"K: got {count}, expected 1 to F = {width}")
+    return top_k_keys(keys, counts)
 
 
 def select_neurons(
-    sums: TokenSums, priors: Priors, selection: SelectionRecipe, k: int
+    sums: TokenSums, priors: Priors, selection: SelectionRecipe, budgets: int | Sequence[int]
 ) -> IndexArray:
-    """The K neurons of every layer that ``selection`` keeps for this prompt: int32 [L,K].
+    """The neurons that ``selection`` keeps for this prompt: int32 [L,K], see :func:`top_k`.
+
+    Args:
+        sums: Over the prompt's scored tokens.
+        priors: Of the model.
+        selection: The rule; how many are kept is not read from it.
+        budgets: Neurons that every layer keeps, as :func:`.spec.layer_budgets` gives them, or one
+            number for all layers.
 
     Raises:
         GenerationError: see :func:`fuse` and :func:`top_k`.
     """
-    return top_k(fuse(sums, priors, selection), k)
-
-
-def _top_k_row(keys: KeyArray, upper: NDArray[np.uint16], k: int) -> NDArray[np.int64]:
-    """Find the upper half of the K-th key by a 16-bit radix sort, then look closer at that edge."""
-    edge_value = np.sort(upper, kind="stable")[keys.size - k]
-    chosen = upper > edge_value
-    edge = np.flatnonzero(upper == edge_value)
-    falling = (~keys[edge]).argsort(kind="stable")
-    chosen[edge[falling[: k - np.count_nonzero(chosen)]]] = True
-    return np.flatnonzero(chosen)
-
-
-def _keys(scores: NDArray[np.generic]) -> KeyArray:
-    """Unsigned integers in the order of the finite floats; +0.0 and -0.0 are the same."""
-    if scores.ndim != 2 or scores.size == 0:
-        raise GenerationError(f"scores: got shape {list(scores.shape)}, expected [L,F], not empty")
-    if scores.dtype == np.uint32:
-        return np.asarray(scores, np.uint32)
-    bits = np.ascontiguousarray(scores, np.float32).view(np.uint32)
-    if bits.max() < _INFINITY:  # finite and not negative: the bits are in order already
-        return bits
-    magnitude = bits & _MAGNITUDE
-    if magnitude.max() >= _INFINITY:
-        layer = int(np.argmax((magnitude >= _INFINITY).any(axis=1)))
-        raise GenerationError(
-            f"scores: layer {layer} holds NaN or infinity, expected finite numbers; "
-            "the prior or the model's weights are damaged: export the model again"
-        )
-    return np.where(bits == magnitude, _SIGN + magnitude, _SIGN - magnitude)
-
-
-def _halves(keys: KeyArray) -> tuple[NDArray[np.uint16], NDArray[np.uint16]]:
-    """Views of the upper and the lower 16 bits of [L,F] keys."""
-    pairs = keys[..., np.newaxis].view(np.uint16)
-    upper, lower = pairs[..., 1], pairs[..., 0]
-    return (upper, lower) if sys.byteorder == "little" else (lower, upper)
+    return top_k(fuse(sums, priors, selection), budgets)
 
 
 def _same_shape(local: NDArray[np.generic], prior: NDArray[np.generic]) -> None:

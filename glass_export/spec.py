@@ -13,6 +13,8 @@ from glass_export.errors import GenerationError
 
 Activation = Literal["silu", "gelu", "gelu_tanh", "relu"]
 Statistic = Literal["A", "I", "G", "F"]
+NullStart = Literal["null", "template", "mixed"]
+"""What text of a model itself starts from: nothing, a chat template, or both."""
 STATISTICS: tuple[Statistic, ...] = ("A", "I", "G", "F")
 
 
@@ -83,3 +85,42 @@ def kept_neurons(density: float, d_ff: int) -> int:
             "(the share of FFN neurons to keep); use 1.0 for the dense model"
         )
     return min(d_ff, max(1, round(density * d_ff)))
+
+
+def layer_budgets(
+    density: float, d_ff: int, layers: int, dense_layers: tuple[int, ...] = ()
+) -> tuple[int, ...]:
+    """Number of neurons that every layer keeps; together at most those of equal layers.
+
+    With K neurons a layer at ``density`` and n layers that keep all F, the others keep
+    (L K - n F) // (L - n) each. As long as that is at least ceil(K / 2): of ``dense_layers`` the
+    longest beginning counts that leaves the others as many.
+
+    Args:
+        density: Share of all layers' neurons to keep, 0 < density <= 1.
+        d_ff: FFN width F.
+        layers: Number of layers L.
+        dense_layers: Layers that keep all neurons, the most important first.
+
+    Returns:
+        L numbers, each F or at least ceil(K / 2), of sum above L K - L and at most L K.
+
+    Raises:
+        GenerationError: density is not a finite number in (0, 1]; a dense layer is not in 0..L-1,
+            or given twice.
+    """
+    kept = kept_neurons(density, d_ff)
+    outside = [layer for layer in dense_layers if not 0 <= layer < layers]
+    if outside or len(set(dense_layers)) < len(dense_layers):
+        raise GenerationError(
+            f"dense_layers: got {list(dense_layers)}, expected layers 0 to {layers - 1}, each "
+            "given once; give layers of this model, or none"
+        )
+    rest, dense = kept, 0
+    for count in range(1, min(len(dense_layers), layers - 1) + 1):
+        left = (layers * kept - count * d_ff) // (layers - count)
+        if left < (kept + 1) // 2:
+            break
+        rest, dense = left, count
+    full = set(dense_layers[:dense])
+    return tuple(d_ff if layer in full else rest for layer in range(layers))

@@ -8,6 +8,7 @@ wrong ones; a method raises NativeError when the status is not 0.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
 U8 = NDArray[np.uint8]
 
@@ -28,7 +30,7 @@ FUSIONS = ("borda", "shrinkage", "local", "global")
 FORMS = ("A", "griffin", "squared")
 STATUSES = (
     "ok", "invalid argument", "scratch too small", "index out of range", "index not ascending",
-    "not finite", "no scored token", "context full",
+    "not finite", "no scored token", "context full", "padding misplaced",
 )  # fmt: skip
 
 
@@ -248,12 +250,21 @@ class NativeCore:
             self.call("borda", local, prior, ctypes.c_double(lam), local.size, out)
         return fused
 
-    def shrinkage(self, local_mean: F32, tokens: float, prior: F32, tau: float) -> F32:
-        """Shape: both of any shape -> the same."""
-        fused = np.full_like(prior, np.nan)
-        weights = ctypes.c_double(tokens), ctypes.c_double(tau)
-        self.call("shrinkage", local_mean, weights[0], prior, weights[1], prior.size, fused)
+    def shrinkage(
+        self, local_mean: F32, tokens: float, prior: F32, tau: float, weights: F64 | None = None
+    ) -> F32:
+        """Shape: all of any shape -> the same."""
+        fused, size = np.full_like(prior, np.nan), prior.size
+        numbers = ctypes.c_double(tokens), ctypes.c_double(tau)
+        self.call("shrinkage", local_mean, numbers[0], prior, numbers[1], size, fused, weights)
         return fused
+
+    def sensitivity_weights(self, effect: F32, activity: F32, sensitivity: float) -> F64:
+        """Shape: both of any shape -> the same."""
+        weights = np.full(effect.shape, np.nan)
+        power = ctypes.c_double(sensitivity)
+        self.call("sensitivity_weights", effect, activity, power, effect.size, weights)
+        return weights
 
     def top_k(self, scores: F32 | NDArray[np.uint32], k: int) -> I32:
         """Shape: [L,F] -> [L,K]."""
@@ -267,21 +278,24 @@ class NativeCore:
         self,
         sums: tuple[F32, F32, float],
         prior: F32 | None,
-        k: int,
+        k: int | Sequence[int],
         *,
         fusion: str,
         local: str,
         lam: float = 0.5,
         tau: float = 128.0,
+        weights: F64 | None = None,
     ) -> I32:
-        """Shape: sums (abs [L,F], squares [L,F], T), prior [L,F] -> [L,K]."""
+        """Shape: sums (abs [L,F], squares [L,F], T), prior and weights [L,F] -> [L,K]."""
         abs_sum, sq_sum, tokens = sums
         layers, width = abs_sum.shape
-        neurons = np.full((layers, k), -1, np.int32)
+        budgets = None if isinstance(k, int) else np.array(k, np.int64)
+        most = k if isinstance(k, int) else max(k)
+        neurons = np.full((layers, most), -7, np.int32)
         selection = _Selection(FUSIONS.index(fusion), FORMS.index(local), lam, tau)
         self.call(
             "select_neurons",
-            *(abs_sum, sq_sum, ctypes.c_double(tokens), prior, selection),
-            *(layers, width, neurons, k),
+            *(abs_sum, sq_sum, ctypes.c_double(tokens), prior, weights, selection),
+            *(layers, width, budgets, neurons, most),
         )
         return neurons

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from glass_export.bench.results import Results, Run
+from glass_export.chart_style import COLOURS, INK, dress, is_installed
 from glass_export.errors import BenchError
 
-_COLOURS = ("#0b6e99", "#d9730d", "#4d8b31", "#9065b0", "#c4554d", "#7a6652")
-_INK, _FAINT = "#2b2b2b", "#d8d8d8"
 FORMATS = (".png", ".svg", ".pdf")
 
 
@@ -21,7 +19,7 @@ def check(path: Path) -> None:
     Raises:
         BenchError: matplotlib is missing, the format is unknown, or there is no such folder.
     """
-    if find_spec("matplotlib") is None:
+    if not is_installed():
         raise BenchError(
             "--chart needs matplotlib, which is not installed; "
             "run: pip install 'glass-export[bench]'"
@@ -43,17 +41,19 @@ def draw(results: Results, path: Path) -> None:
     axes = figure.add_subplot()
     _artifact_lines(axes, results)
     _peer_points(axes, results)
-    _dress(axes)
+    dress(axes)
+    axes.set_ylim(bottom=0)
+    axes.margins(x=0.08)
     axes.set_title(
         f"Decode speed against quality\n{settings.threads[0]} threads, "
         f"context {settings.contexts[0]}",
-        loc="left", color=_INK, fontsize=11,
+        loc="left", color=INK, fontsize=11,
     )  # fmt: skip
     named = results.reference
     reference = "the artifact's dense decode" if named is None else f"{Path(named).name}, dense"
-    axes.set_xlabel(f"KL divergence from {reference}, nats a token (less is better)", color=_INK)
-    axes.set_ylabel("decode, tokens a second (more is better)", color=_INK)
-    axes.legend(loc="lower right", frameon=False, labelcolor=_INK, fontsize=9)
+    axes.set_xlabel(f"KL divergence from {reference}, nats a token (less is better)", color=INK)
+    axes.set_ylabel("decode, tokens a second (more is better)", color=INK)
+    axes.legend(loc="lower right", frameon=False, labelcolor=INK, fontsize=9)
     figure.savefig(path)
 
 
@@ -71,7 +71,7 @@ def _artifact_lines(axes: Any, results: Results) -> None:
         speeds = [(r.figures["decode_tps"] or 0.0, r.spread["decode_tps"]) for r in runs]
         ys = [speed for speed, _ in speeds]
         errors = [[y - low for y, (low, _) in speeds], [high - y for y, (_, high) in speeds]]
-        colour = _COLOURS[index % len(_COLOURS)]
+        colour = COLOURS[index % len(COLOURS)]
         axes.errorbar(
             xs, ys, yerr=errors, color=colour, marker="o", markersize=7, linewidth=2,
             elinewidth=1.2, capsize=3, label=Path(name).name, zorder=3,
@@ -85,7 +85,7 @@ def _artifact_lines(axes: Any, results: Results) -> None:
 
 def _peer_points(axes: Any, results: Results) -> None:
     for index, name in enumerate(dict.fromkeys(run.case.name for run in results.peer_runs)):
-        colour = _COLOURS[-1 - index % len(_COLOURS)]
+        colour = COLOURS[-1 - index % len(COLOURS)]
         for run in _shown(results.peer_runs, results, name):
             if _known(run):
                 axes.plot(
@@ -96,13 +96,3 @@ def _peer_points(axes: Any, results: Results) -> None:
 
 def _known(run: Run) -> bool:
     return run.figures["kl"] is not None
-
-
-def _dress(axes: Any) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(_FAINT)
-    axes.tick_params(colors=_INK, length=0)
-    axes.grid(color=_FAINT, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.set_ylim(bottom=0)
-    axes.margins(x=0.08)

@@ -12,6 +12,7 @@ from glass_export import console
 from glass_export.cli.artifacts import inspect, recipes, verify
 from glass_export.cli.bench import bench
 from glass_export.cli.compare import compare
+from glass_export.cli.evaluate import evaluate
 from glass_export.cli.export import export
 from glass_export.cli.generate import run
 from glass_export.cli.native import build_native
@@ -116,3 +117,4 @@ def root(
 
 for command in (run, compare, bench, inspect, verify, recipes, build_native):
     app.command()(command)
+app.command("eval")(evaluate)

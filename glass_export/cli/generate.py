@@ -12,6 +12,7 @@ import typer
 from rich.table import Table
 
 from glass_export import console
+from glass_export.cli.options import values
 
 if TYPE_CHECKING:
     from glass_export.runtime import Generation, Session
@@ -32,6 +33,15 @@ def refresh_tokens(text: str) -> int:
         raise typer.BadParameter(f"got {text!r}, expected a whole number or off") from problem
 
 
+def layer_numbers(text: str) -> tuple[int, ...]:
+    """What an option ``--dense-layers`` means: numbers of layers, no number for ``none``.
+
+    Raises:
+        typer.BadParameter: neither ``none`` nor whole numbers joined by commas.
+    """
+    return () if text == "none" else values("--dense-layers", text, int)
+
+
 NEURONS, SAMPLING = "Choice of neurons (default: the artifact's)", "Sampling (default: greedy)"
 
 
@@ -41,6 +51,10 @@ def run(
     density: Annotated[
         float | None,
         typer.Option(help="Share of FFN neurons kept; 1.0 is dense.", rich_help_panel=NEURONS),
+    ] = None,
+    mode: Annotated[
+        Literal["auto", "fixed", "paper-a", "paper-i", "griffin"] | None,
+        typer.Option(help="Rule by name; auto is the artifact's own.", rich_help_panel=NEURONS),
     ] = None,
     fusion: Annotated[
         Literal["borda", "shrinkage", "local", "global"] | None,
@@ -61,6 +75,20 @@ def run(
     tau: Annotated[
         float | None,
         typer.Option(help="Weight of the prior in shrinkage, tokens.", rich_help_panel=NEURONS),
+    ] = None,
+    sensitivity: Annotated[
+        float | None,
+        typer.Option(
+            help="Power of F / G in shrinkage: 0, 0.25, 0.5 or 1.", rich_help_panel=NEURONS
+        ),
+    ] = None,
+    dense_layers: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LAYERS|none",
+            help="Layers that keep all neurons, such as 0,29.",
+            rich_help_panel=NEURONS,
+        ),
     ] = None,
     refresh: Annotated[
         int | None,
@@ -100,11 +128,14 @@ def run(
     settings: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
         "density": density,
+        "mode": mode,
         "fusion": fusion,
         "local": local,
         "prior": prior,
         "lam": lam,
         "tau": tau,
+        "sensitivity": sensitivity,
+        "dense_layers": None if dense_layers is None else layer_numbers(dense_layers),
         "refresh": refresh,
         "dense_start": dense_start,
         "sampling": SamplingParams(

@@ -60,9 +60,9 @@ class DensePass:
     nll: NDArray[np.float64]
     keys_values: tuple[tuple[Tensor, Tensor], ...]
 
-    def prompt(self) -> LocalStatistics:
-        """Statistics of the prompt's scored tokens."""
-        weights = torch.tensor(self.text.weights)
+    def prompt(self, count: int | None = None) -> LocalStatistics:
+        """Statistics of the prompt's scored tokens, or of the first ``count`` of them."""
+        weights = torch.tensor(self.text.first_weights(count))
         return _statistics(self.magnitudes[:, : len(weights)], weights)
 
     def answer(self, start: int, stop: int) -> LocalStatistics:

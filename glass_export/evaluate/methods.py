@@ -6,18 +6,20 @@ steps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from glass_export.errors import EvaluationError
 from glass_export.recipe import SelectionRecipe
 from glass_export.runtime.base import FloatArray, IndexArray, LocalStatistics
 from glass_export.schema import suggest
 from glass_export.scoring import Priors, select_neurons, top_k
-from glass_export.spec import kept_neurons
+from glass_export.selection import RULE_FIELDS
+from glass_export.spec import NullStart, layer_budgets
 
 Choice = Literal["rule", "random", "magnitude", "oracle"]
 
@@ -41,27 +43,78 @@ METHOD_NAMES: tuple[str, ...] = ("dense", *RULES, "auto", *BOUNDS)
 
 
 @dataclass(frozen=True, slots=True)
+class NullText:
+    """The text that a prior is measured on; ``tokens``: None for as many as the recipe says."""
+
+    tokens: int | None = None
+    start: NullStart = "null"
+
+    def __post_init__(self) -> None:
+        if self.start not in get_args(NullStart):
+            raise EvaluationError(
+                f"prior text: got {self.start!r}; {suggest(self.start, [*get_args(NullStart)])}"
+            )
+
+    @property
+    def label(self) -> str:
+        """What is not the default; may be empty."""
+        start = "" if self.start == "null" else self.start
+        tokens = "" if self.tokens is None else str(self.tokens)
+        return " ".join(part for part in ("prior", start, tokens) if part) if start + tokens else ""
+
+
+@dataclass(frozen=True, slots=True)
 class Method:
-    """One row of an evaluation. ``selection`` gives density and refresh to bounds as well."""
+    """One row of an evaluation.
+
+    Attributes:
+        name: One of METHOD_NAMES.
+        selection: The rule; gives density and refresh to bounds as well.
+        choice: Whether the rule or a bound chooses.
+        changed: Fields of the rule that are not the name's own.
+        prompt_tokens: Scored tokens of the prompt that count, from its start; None is all.
+        null_text: Which prior the rule uses.
+    """
 
     name: str
     selection: SelectionRecipe
     choice: Choice = "rule"
+    changed: tuple[str, ...] = ()
+    prompt_tokens: int | None = None
+    null_text: NullText = NullText()
 
     @property
     def label(self) -> str:
-        """Name, density and what is not the default of the driver."""
+        """Name, density, and all that is not the default of the name or of the driver."""
+        selection = self.selection
         parts = [self.name]
-        if self.selection.density != 1.0:
-            parts.append(f"{self.selection.density:g}")
-        if self.selection.dense_start:
-            parts.append(f"start {self.selection.dense_start}")
-        if self.selection.refresh:
-            parts.append(f"refresh {self.selection.refresh}")
-        return " ".join(parts)
+        if selection.density != 1.0:
+            parts.append(f"{selection.density:g}")
+        parts += [f"{name} {getattr(selection, name)}" for name in self.changed]
+        if selection.dense_start:
+            parts.append(f"start {selection.dense_start}")
+        if selection.refresh:
+            parts.append(f"refresh {selection.refresh}")
+        if self.prompt_tokens is not None:
+            parts.append(f"prompt {self.prompt_tokens}")
+        return " ".join([*parts, self.null_text.label]).rstrip()
+
+    @property
+    def uses_prompt(self) -> bool:
+        """Whether the choice depends on scores of the prompt."""
+        return self._chooses and self.selection.fusion != "global"
+
+    @property
+    def uses_prior(self) -> bool:
+        """Whether the choice depends on the global prior."""
+        return self._chooses and self.selection.fusion != "local"
+
+    @property
+    def _chooses(self) -> bool:
+        return self.choice == "rule" and self.selection.density != 1.0
 
 
-def method(name: str, auto: SelectionRecipe | None, **changes: object) -> Method:
+def method(name: str, auto: SelectionRecipe | None, **changes: Any) -> Method:
     """The method of a name, with fields of its selection changed.
 
     Args:
@@ -71,11 +124,12 @@ def method(name: str, auto: SelectionRecipe | None, **changes: object) -> Method
 
     Raises:
         EvaluationError: unknown name, or ``auto`` without a rule.
+        RecipeError: a change is out of range.
     """
     if name == "dense":
         return Method(name, SelectionRecipe(density=1.0))
     if name in BOUNDS:
-        return Method(name, replace(SelectionRecipe(), **changes), name)  # type: ignore[arg-type]
+        return Method(name, replace(SelectionRecipe(), **changes), name)
     if name == "auto" and auto is None:
         raise EvaluationError(
             "methods: 'auto' is the rule that an export has chosen, and there is none here; give "
@@ -84,7 +138,10 @@ def method(name: str, auto: SelectionRecipe | None, **changes: object) -> Method
     rule = auto if name == "auto" else RULES.get(name)
     if rule is None:
         raise EvaluationError(f"methods: got {name!r}; {suggest(name, list(METHOD_NAMES))}")
-    return Method(name, replace(rule, **changes))  # type: ignore[arg-type]
+    changed = tuple(f for f in RULE_FIELDS if f in changes and changes[f] != getattr(rule, f))
+    if changed:
+        changes = {"mode": "fixed", **changes}
+    return Method(name, replace(rule, **changes), changed=changed)
 
 
 def sparse_spans(selection: SelectionRecipe, steps: int) -> Iterator[tuple[int, int]]:
@@ -105,13 +162,19 @@ class Chooser:
     """Turns a method and what is known at a moment into neurons.
 
     Args:
-        priors: Of the model.
+        priors: Of the model, by the text that they were measured on.
         magnitudes: Score of every neuron by its weights alone [L,F]; None when unknown.
         seed: Of the random choice.
     """
 
-    def __init__(self, priors: Priors, magnitudes: FloatArray | None, seed: int = 0) -> None:
-        self._priors, self._magnitudes, self._seed = priors, magnitudes, seed
+    def __init__(
+        self,
+        priors: Priors | Mapping[NullText, Priors],
+        magnitudes: FloatArray | None,
+        seed: int = 0,
+    ) -> None:
+        self._priors = {NullText(): priors} if isinstance(priors, Priors) else dict(priors)
+        self._magnitudes, self._seed = magnitudes, seed
 
     def neurons(
         self,
@@ -131,20 +194,44 @@ class Chooser:
         Raises:
             EvaluationError: magnitudes are asked for and unknown.
         """
-        shape = known.sq_sum.shape
-        kept = kept_neurons(method.selection.density, shape[1])
+        shape, selection = known.sq_sum.shape, method.selection
+        kept = layer_budgets(selection.density, shape[1], shape[0], selection.dense_layers)
         match method.choice:
             case "rule":
-                return select_neurons(known, self._priors, method.selection, kept)
+                return select_neurons(known, self._prior(method), selection, kept)
             case "oracle":
                 return top_k(whole().sq_sum, kept)
             case "random":
                 random = np.random.default_rng([self._seed, text])
                 return top_k(random.random(shape, np.float32), kept)
             case "magnitude":
-                if self._magnitudes is None:
-                    raise EvaluationError(
-                        "methods: 'magnitude' needs the model's weights, which an artifact does "
-                        "not give; leave it out, or evaluate the model: --model"
-                    )
-                return top_k(self._magnitudes, kept)
+                return top_k(self._by_weight(), kept)
+
+    def check(self, methods: Iterable[Method]) -> None:
+        """Raise EvaluationError when magnitudes are asked for and unknown."""
+        if any(method.choice == "magnitude" for method in methods):
+            self._by_weight()
+
+    def _by_weight(self) -> FloatArray:
+        if self._magnitudes is None:
+            raise EvaluationError(
+                "methods: 'magnitude' needs the model's weights, which an artifact does not give; "
+                "leave it out, or evaluate the model itself"
+            )
+        return self._magnitudes
+
+    def _prior(self, method: Method) -> Priors:
+        return self._priors[method.null_text] if method.uses_prior else Priors({})
+
+
+def overlap(neurons: IndexArray, activity: FloatArray) -> NDArray[np.float64]:
+    """Share of chosen neurons that the oracle would choose too, by layer [L].
+
+    Args:
+        neurons: The choice [L,K]; rows that end in padding, -1, hold fewer.
+        activity: What the oracle chooses by, sums of squares over prompt and continuation [L,F].
+    """
+    kept = (neurons >= 0).sum(1)
+    best = top_k(activity, kept.tolist())
+    common = [np.isin(row[:k], top).sum() for row, k, top in zip(neurons, kept, best, strict=True)]
+    return np.asarray(np.array(common) / kept, np.float64)

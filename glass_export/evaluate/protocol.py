@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from glass_export.evaluate.eager import DensePass, EagerModel
-from glass_export.evaluate.methods import Chooser, Method, sparse_spans
+from glass_export.evaluate.methods import Chooser, Method, overlap, sparse_spans
 from glass_export.evaluate.texts import EvalText
 from glass_export.evaluate.trace import Trace
 from glass_export.log import progress
 from glass_export.runtime.base import IndexArray, LocalStatistics
-from glass_export.scoring import top_k
 
 BATCH = 16
 """Most choices of neurons that run together."""
@@ -32,23 +31,27 @@ def run_text(
     dense = model.dense(text)
     kl = np.zeros((len(methods), len(dense.steps)))
     nll = np.tile(dense.nll, (len(methods), 1))
-    overlap: dict[int, NDArray[np.float64]] = {}
+    common: dict[int, NDArray[np.float64]] = {}
     whole = _once(lambda: _known(dense, text.steps))
     for (start, stop), members in _spans(methods, text.steps).items():
-        known = _known(dense, start)
-        chosen = [chooser.neurons(methods[m], known, whole, index) for m in members]
+        limits = {methods[m].prompt_tokens for m in members}
+        known = {limit: _known(dense, start, limit) for limit in limits}
+        chosen = [
+            chooser.neurons(methods[m], known[methods[m].prompt_tokens], whole, index)
+            for m in members
+        ]
         for m, neurons in zip(members, chosen, strict=True):
-            overlap.setdefault(m, _overlap(neurons, whole()))
+            common.setdefault(m, overlap(neurons, whole().sq_sum))
         measured = ((dense.steps >= start) & (dense.steps < stop)).numpy()
         for first in range(0, len(members), BATCH):
             part = slice(first, first + BATCH)
-            masks = torch.stack([as_mask(n, known.sq_sum.shape[1]) for n in chosen[part]])
+            masks = torch.stack([as_mask(n, dense.magnitudes.shape[2]) for n in chosen[part]])
             found = model.sparse(dense, masks, start, stop)
             for row, m in enumerate(members[part]):
                 kl[m, measured], nll[m, measured] = found.kl[row], found.nll[row]
     dense_layers = np.ones(dense.magnitudes.shape[0])
     return [
-        Trace(dense.steps.numpy(), kl[m], nll[m], overlap.get(m, dense_layers))
+        Trace(dense.steps.numpy(), kl[m], nll[m], common.get(m, dense_layers))
         for m in range(len(methods))
     ]
 
@@ -65,33 +68,31 @@ def run_texts(
     return [list(column) for column in zip(*rows, strict=True)]
 
 
-def _known(dense: DensePass, steps: int) -> LocalStatistics:
-    """What a driver has seen densely when it chooses at decode step ``steps``."""
-    known = dense.prompt()
+def _known(dense: DensePass, steps: int, prompt_tokens: int | None = None) -> LocalStatistics:
+    """What a driver has seen densely when it chooses at decode step ``steps``.
+
+    ``prompt_tokens``: scored tokens of the prompt that count; None is all.
+    """
+    known = dense.prompt(prompt_tokens)
     if steps:
         known.add(dense.answer(0, steps))
     return known
 
 
 def _spans(methods: Sequence[Method], steps: int) -> dict[tuple[int, int], list[int]]:
-    """Every sparse span of decode steps, and which methods have it."""
+    """Every sparse span of decode steps, in their order, and which methods have it."""
     spans: dict[tuple[int, int], list[int]] = defaultdict(list)
     for index, method in enumerate(methods):
         for span in sparse_spans(method.selection, steps):
             spans[span].append(index)
-    return spans
-
-
-def _overlap(neurons: IndexArray, whole: LocalStatistics) -> NDArray[np.float64]:
-    best = as_mask(top_k(whole.sq_sum, neurons.shape[1]), whole.sq_sum.shape[1])
-    common = (best & as_mask(neurons, best.shape[1])).sum(1)
-    return np.asarray(common.numpy() / neurons.shape[1], np.float64)
+    return dict(sorted(spans.items()))
 
 
 def as_mask(neurons: IndexArray, d_ff: int) -> Tensor:
-    """Neurons [L,K] as bool [L,F]."""
-    mask = torch.zeros(neurons.shape[0], d_ff, dtype=torch.bool)
-    return mask.scatter_(1, torch.from_numpy(neurons).long(), True)
+    """Neurons [L,K] as bool [L,F]; padding, -1, falls into a column that is dropped."""
+    mask = torch.zeros(neurons.shape[0], d_ff + 1, dtype=torch.bool)
+    mask[torch.arange(neurons.shape[0])[:, None], torch.from_numpy(neurons).long()] = True
+    return mask[:, :-1]
 
 
 def _once(compute: Callable[[], LocalStatistics]) -> Callable[[], LocalStatistics]:

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from glass_export.evaluate.methods import Method
+from glass_export.evaluate.sweep import EvalSettings
 from glass_export.evaluate.texts import EvalText
 from glass_export.evaluate.trace import Trace
 
@@ -64,8 +68,12 @@ class MethodSummary:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evaluation:
-    """Outcome of an evaluation. ``tokens``: measured decode steps in all; ``baseline``: the method
-    that ratios refer to; ``where``: what was evaluated, in words.
+    """Outcome of an evaluation.
+
+    ``subject``: name of the model or artifact; ``where``: what ran it, in words; ``prompts``: the
+    set or file; ``texts`` and ``tokens``: answers and decode steps that were measured, in all;
+    ``baseline``: the method that ratios refer to; ``dense_tps``: as ``decode_tps`` of a method;
+    ``settings``: what else the figures depend on; ``versions``: of the software.
     """
 
     subject: str
@@ -76,6 +84,57 @@ class Evaluation:
     dense_ppl: Mean
     baseline: str | None
     methods: tuple[MethodSummary, ...]
+    dense_tps: float | None = None
+    settings: dict[str, float] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Versions of this package, of NumPy and of those of ``packages`` that go by that name."""
+    found = {}
+    for name in ("glass-export", "numpy", *packages):
+        with suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
+def evaluation(
+    settings: EvalSettings,
+    methods: Sequence[Method],
+    traces: Sequence[Sequence[Trace]],
+    texts: Sequence[EvalText],
+    dense: Sequence[Trace],
+    every: int,
+    *,
+    speeds: Sequence[float] = (),
+    **about: Any,
+) -> Evaluation:
+    """The outcome of T texts.
+
+    Args:
+        settings: What was asked for.
+        methods: What was compared.
+        traces: T traces for each method.
+        texts: The T texts.
+        dense: T traces of the dense model.
+        every: Decode steps from one measured step to the next.
+        speeds: Decode speed of each method and then of the dense model, tokens a second; empty
+            where it was not measured.
+        **about: Further fields of Evaluation.
+    """
+    nll = Mean.of(_per_text(dense, "nll"))
+    baseline = settings.baseline if settings.baseline in settings.sweep.methods else None
+    return Evaluation(
+        prompts=settings.prompts_name,
+        texts=len(texts),
+        tokens=sum(len(trace.steps) for trace in dense),
+        dense_ppl=_perplexity(nll),
+        baseline=baseline,
+        methods=summarise(methods, traces, texts, baseline, speeds[:-1] or None),
+        dense_tps=speeds[-1] if speeds else None,
+        settings=settings.described(every),
+        **about,
+    )
 
 
 def summarise(
@@ -91,8 +150,8 @@ def summarise(
         methods: What was compared.
         traces: T traces for each method.
         texts: The T texts.
-        baseline: Name of the method that ratios refer to: its row of the same density and without
-            refresh, if there is one.
+        baseline: Name of the method that ratios refer to: its row of the same density, without
+            refresh and dense start, if there is one; of the same prompt and prior, if it has them.
         speeds: Decode speed of each method, tokens a second.
     """
     kls = [_per_text(rows, "kl") for rows in traces]
@@ -127,12 +186,17 @@ def _row(
         refresh=method.selection.refresh,
         kl=Mean.of(kl),
         ratio=None if base is None or not base.any() else ratio(kl, base),
-        ppl=Mean(math.exp(nll.value), math.exp(nll.value) * nll.error),
+        ppl=_perplexity(nll),
         overlap=tuple(np.mean([trace.overlap for trace in rows], axis=0).tolist()),
         curve=_curve(rows),
         domains={str(d): float(kl[domains == d].mean()) for d in dict.fromkeys(domains)},
         decode_tps=speed,
     )
+
+
+def _perplexity(nll: Mean) -> Mean:
+    """Its error by the delta method."""
+    return Mean(math.exp(nll.value), math.exp(nll.value) * nll.error)
 
 
 def _per_text(rows: Sequence[Trace], name: str) -> Values:
@@ -142,11 +206,20 @@ def _per_text(rows: Sequence[Trace], name: str) -> Values:
 def _baseline(
     methods: Sequence[Method], kls: Sequence[Values], method: Method, name: str | None
 ) -> Values | None:
-    for other, kl in zip(methods, kls, strict=True):
-        chosen = other.selection
-        if other.name == name and chosen.density == method.selection.density and not chosen.refresh:
-            return kl
-    return None
+    found = [
+        (other, kl)
+        for other, kl in zip(methods, kls, strict=True)
+        if other.name == name
+        and other.selection.density == method.selection.density
+        and not other.selection.refresh
+        and not other.selection.dense_start
+    ]
+    alike = [
+        kl
+        for other, kl in found
+        if (other.prompt_tokens, other.null_text) == (method.prompt_tokens, method.null_text)
+    ]
+    return next(iter([*alike, *(kl for _, kl in found)]), None)
 
 
 def _curve(rows: Sequence[Trace]) -> tuple[float, ...]:

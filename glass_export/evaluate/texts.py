@@ -27,3 +27,12 @@ class EvalText:
     def steps(self) -> int:
         """Decode steps N: the first token is predicted by prefill, the last one is never fed."""
         return len(self.continuation) - 1
+
+    def first_weights(self, count: int | None) -> tuple[float, ...]:
+        """The weights, of which the first ``count`` that are not 0 stay; None keeps all."""
+        seen = 0
+        kept = []
+        for weight in self.weights:
+            seen += weight > 0
+            kept.append(weight if count is None or seen <= count else 0.0)
+        return tuple(kept)

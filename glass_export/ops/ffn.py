@@ -20,6 +20,11 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
+def neurons_of(row: Tensor) -> Tensor:
+    """The indices int64 of a row of neurons without its padding, -1."""
+    return row[row >= 0].long()
+
+
 @torch.library.custom_op("glass_ir::scoring_ffn", mutates_args=())
 def scoring_ffn(
     x: Tensor, gate: Tensor, up: Tensor, down: Tensor, score_weights: Tensor, activation: str
@@ -63,12 +68,12 @@ def sparse_ffn(
     layer: int,
     activation: str,
 ) -> Tensor:
-    """Gated FFN of the neurons ``indices[layer]`` alone.
+    """Gated FFN of the neurons ``indices[layer]`` alone; -1 at the end of the row is padding.
 
     Shape: x [B,S,D], gate and up [F,D], down [D,F], indices int32 [L,K] -> [B,S,D].
     Source: GRIFFIN (Dong et al. 2024), GLASS (arXiv 2508.14302): neuron-wise FFN pruning.
     """
-    kept = indices[layer].long()
+    kept = neurons_of(indices[layer])
     hidden = ACTIVATIONS[activation](x @ gate[kept].T) * (x @ up[kept].T)
     return hidden @ down[:, kept].T
 

@@ -24,7 +24,7 @@ from glass_export import bundles
 from glass_export.bundles import BundleFormat
 from glass_export.errors import LoweringError
 from glass_export.ops.attention import attend, unpack
-from glass_export.ops.ffn import ACTIVATIONS
+from glass_export.ops.ffn import ACTIVATIONS, neurons_of
 from glass_export.ops.rope import rotate
 from glass_export.spec import Activation
 
@@ -120,9 +120,9 @@ def sparse_ffn(x: Tensor, bundle: Tensor, indices: Tensor, layer: int, activatio
     """Gated FFN of the neurons ``indices[layer]`` alone, read in place from their bundles.
 
     Shape: x [..,S,D], bundle [F,3,D] (gate, up and down row of each neuron) or uint8 [F,bytes],
-    indices int32 [L,K], each row ascending without repetition -> [..,S,D].
+    indices int32 [L,K], each row ascending without repetition, then padding, -1 -> [..,S,D].
     """
-    x, kept = _floats(x, bundle[indices[layer].long()])
+    x, kept = _floats(x, bundle[neurons_of(indices[layer])])
     return _gated(x, kept, activation) @ kept[:, 2]
 
 

@@ -83,9 +83,10 @@ class Backend(Protocol):
         ...
 
     def select(self, indices: IndexArray | None) -> None:
-        """Use these neurons from the next decode on: [L,K], each row sorted and unique.
+        """Use these neurons from the next decode on; None: all of them, the dense model.
 
-        None selects all neurons: the dense model.
+        Shape: [L,K], each row ascending without repetition. Layers may keep different numbers of
+        neurons: K is the largest, and shorter rows end in padding, -1.
         """
         ...
 

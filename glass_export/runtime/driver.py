@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from glass_export.errors import GenerationError
-from glass_export.recipe import SelectionRecipe
 from glass_export.runtime.base import (
     Backend,
     FloatArray,
@@ -35,7 +34,8 @@ from glass_export.runtime.request import (
 from glass_export.runtime.sampler import require_finite
 from glass_export.runtime.stats import Stopwatch
 from glass_export.scoring import Priors, select_neurons
-from glass_export.spec import Statistic, kept_neurons
+from glass_export.selection import SelectionRecipe
+from glass_export.spec import Statistic, layer_budgets
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,30 +144,38 @@ class Driver:
             **selection: As in :meth:`.session.Session.generate`. Density 1.0 is the dense model.
 
         Returns:
-            The neurons of the next decode, int32 [L,K]: all of them at a dense start.
+            The neurons of the next decode, int32 [L,K]: all of them at a dense start. K is that of
+            the layer that keeps most; the rows of others end in -1.
 
         Raises:
             GenerationError: an argument is not usable, or no token of the prompt was scored.
         """
-        return self._select(checked_selection(self.defaults, **selection), watch or Stopwatch())
+        chosen = checked_selection(self.defaults, self.backend.dims, **selection)
+        return self._select(chosen, watch or Stopwatch())
 
     def _select(self, selection: SelectionRecipe, watch: Stopwatch) -> IndexArray:
         dims = self.backend.dims
         every = np.tile(np.arange(dims.d_ff, dtype=np.int32), (dims.layers, 1))
-        kept = kept_neurons(selection.density, dims.d_ff)
         self._refresh = None
         with watch.phase("select"):
-            if kept == dims.d_ff:
+            if min(self._budgets(selection)) == dims.d_ff:
                 self.backend.select(None)
                 return every
             with watch.phase("fusion"):
                 statistics = self._cache.statistics(dims.layers, dims.d_ff)
                 # At a dense start too, so that what cannot be chosen fails before the answer.
-                neurons = select_neurons(statistics, self._priors, selection, kept)
+                neurons = self._choose(statistics, selection)
             self.backend.select(None if selection.dense_start else neurons)
         if selection.refresh or selection.dense_start:
             self._refresh = Refresh(selection, statistics, neurons, len(self._cache), watch)
         return every if selection.dense_start else neurons
+
+    def _budgets(self, selection: SelectionRecipe) -> tuple[int, ...]:
+        dims = self.backend.dims
+        return layer_budgets(selection.density, dims.d_ff, dims.layers, selection.dense_layers)
+
+    def _choose(self, statistics: LocalStatistics, selection: SelectionRecipe) -> IndexArray:
+        return select_neurons(statistics, self._priors, selection, self._budgets(selection))
 
     def set_neurons(self, indices: ArrayLike | None) -> None:
         """Decode with these neurons [L,K] from now on, without refreshes; None is the dense model.
@@ -214,8 +222,7 @@ class Driver:
                 self._cache.answered(tokens[part].tolist())
                 refresh.statistics.add(result.statistics)
             logits = self._finite(result.logits[-1])
-            kept = refresh.neurons.shape[1]
-            neurons = select_neurons(refresh.statistics, self._priors, refresh.selection, kept)
+            neurons = self._choose(refresh.statistics, refresh.selection)
             self.backend.select(neurons)
         refresh.chosen(neurons, len(self._cache))
         self._refresh = refresh

@@ -4,16 +4,17 @@ Every so many decoded tokens the driver computes those tokens once more, densely
 which repairs their keys and values, adds their statistics to the prompt's and chooses again. A
 dense start is an answer's first interval, decoded with all neurons.
 
-Legend: L layers, F FFN width, K kept neurons.
+Legend: L layers, F FFN width, K kept neurons of the layer that keeps most. The rows of others end
+in -1.
 """
 
 from __future__ import annotations
 
 from typing import Protocol
 
-from glass_export.recipe import SelectionRecipe
 from glass_export.runtime.base import IndexArray, LocalStatistics
 from glass_export.runtime.stats import Stopwatch
+from glass_export.selection import SelectionRecipe
 
 
 class Policy(Protocol):

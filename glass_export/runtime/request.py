@@ -9,35 +9,47 @@ import math
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, Literal, TypedDict, Unpack, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from glass_export.errors import GenerationError
-from glass_export.recipe import Fusion, LocalForm, SelectionRecipe
+from glass_export.errors import GenerationError, RecipeError
 from glass_export.runtime.base import FloatArray, IndexArray, TokenArray
 from glass_export.schema import suggest
-from glass_export.spec import STATISTICS, ModelDims, Statistic, kept_neurons
+from glass_export.selection import (
+    PRESETS,
+    RULE_FIELDS,
+    RULES,
+    Fusion,
+    LocalForm,
+    Mode,
+    SelectionRecipe,
+)
+from glass_export.spec import STATISTICS, ModelDims, Statistic, kept_neurons, layer_budgets
 
 LocalTokens = Literal["user", "all"]
 
 
 class SelectionArgs(TypedDict, total=False):
-    """How neurons are chosen; see :class:`SelectionRecipe`. None means the default."""
+    """How neurons are chosen; see :class:`.SelectionRecipe`. None means the default."""
 
     density: float | None
+    mode: Mode | None
     fusion: Fusion | None
     local: LocalForm | None
     prior: Statistic | None
     lam: float | None
     tau: float | None
+    sensitivity: float | None
+    dense_layers: Sequence[int] | None
     refresh: int | None
     dense_start: int | None
 
 
 _CHOICES: dict[str, tuple[str, ...]] = {
+    "mode": get_args(Mode),
     "fusion": get_args(Fusion),
     "local": get_args(LocalForm),
     "prior": STATISTICS,
@@ -45,30 +57,59 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 
 
 def checked_selection(
-    defaults: SelectionRecipe, **wanted: Unpack[SelectionArgs]
+    defaults: SelectionRecipe, dims: ModelDims, **wanted: Unpack[SelectionArgs]
 ) -> SelectionRecipe:
     """The artifact's defaults with what the caller wants instead; None means the default.
 
+    A mode replaces the whole rule, ``auto`` by the artifact's own. A field of the rule replaces
+    that field of the artifact's rule and makes the mode ``fixed``. The sensitivity belongs to
+    shrinkage: with another fusion it is 0 unless it is given, too.
+
     Raises:
-        GenerationError: density, lam, tau, refresh or dense_start out of range; fusion, local or
-            prior unknown.
+        GenerationError: density, lam, tau, sensitivity, refresh or dense_start out of range; mode,
+            fusion, local or prior unknown; dense_layers not layers of the model, or given twice; a
+            field that is not that of the preset given as mode.
         TypeError: a name that is none of these.
     """
     given: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
+    _check_values(given)
+    if "dense_layers" in given:
+        given["dense_layers"] = tuple(given["dense_layers"])
+    mode, changes_rule = given.pop("mode", "auto"), not given.keys().isdisjoint(RULE_FIELDS)
+    if mode in PRESETS:
+        given = {"mode": mode, **asdict(RULES[mode]), **given}
+    elif changes_rule or mode == "fixed":
+        given["mode"] = "fixed"
+        if given.get("fusion", "shrinkage") != "shrinkage":
+            given.setdefault("sensitivity", 0.0)
+    try:
+        selection = replace(defaults, **given)
+    except RecipeError as problem:
+        raise GenerationError(str(problem).removeprefix("selection.")) from problem
+    layer_budgets(selection.density, dims.d_ff, dims.layers, selection.dense_layers)
+    return selection
+
+
+def _check_values(given: dict[str, Any]) -> None:
+    """Types and ranges of what a caller wants, each value by itself."""
     for name, known in _CHOICES.items():
         if name in given and given[name] not in known:
             near = suggest(str(given[name]), list(known))
             raise GenerationError(f"{name}: got {given[name]!r}; {near}")
-    for name, most in (("lam", 1.0), ("tau", math.inf)):
+    for name, most in (("lam", 1.0), ("tau", math.inf), ("sensitivity", 1.0)):
         value = given.get(name, 0.0)
         if not (_is_number(value) and 0 <= value <= most and math.isfinite(value)):
-            limit = "a number from 0 to 1" if name == "lam" else "a number of tokens, 0 or more"
+            limit = "a number of tokens, 0 or more" if name == "tau" else "a number from 0 to 1"
             raise GenerationError(f"{name}: got {value!r}, expected {limit}")
     for name in ("refresh", "dense_start"):
         checked_count(name, given.get(name, 0), least=0)
+    layers = given.get("dense_layers", ())
+    if not isinstance(layers, (list, tuple)):
+        raise GenerationError(f"dense_layers: got {layers!r}, expected a list of layers")
+    for layer in layers:
+        checked_count("dense_layers", layer, least=0)
     if "density" in given:
         kept_neurons(given["density"], 1)
-    return replace(defaults, **given)
 
 
 def checked_prompt(
@@ -110,11 +151,11 @@ def checked_prompt(
 
 
 def checked_neurons(indices: ArrayLike, dims: ModelDims) -> IndexArray:
-    """Neuron indices as int32 [L,K].
+    """Neuron indices as int32 [L,K]; rows of fewer neurons end in padding, -1.
 
     Raises:
-        GenerationError: not whole numbers [L,K] with 1 <= K <= F, in 0..F-1, each row ascending
-            without repetition.
+        GenerationError: not whole numbers [L,K] with 1 <= K <= F; a row that is not one or more
+            neurons in 0..F-1, ascending without repetition, and then nothing but padding.
     """
     array = np.asarray(indices)
     fits = array.ndim == 2 and array.shape[0] == dims.layers and 1 <= array.shape[1] <= dims.d_ff
@@ -123,12 +164,19 @@ def checked_neurons(indices: ArrayLike, dims: ModelDims) -> IndexArray:
             f"neurons: got {array.dtype} of shape {list(array.shape)}, expected whole numbers of "
             f"shape [{dims.layers}, K] with K from 1 to {dims.d_ff}"
         )
-    if array.min() < 0 or array.max() >= dims.d_ff:
+    if array.min() < -1 or array.max() >= dims.d_ff:
         raise GenerationError(
             f"neurons: got indices from {array.min()} to {array.max()}, "
-            f"expected 0 to {dims.d_ff - 1}"
+            f"expected 0 to {dims.d_ff - 1}, or -1 as padding at the end of a row"
         )
-    if not (array[:, 1:] > array[:, :-1]).all():
+    padding = array == -1
+    misplaced = padding[:, 0] | (padding[:, :-1] & ~padding[:, 1:]).any(axis=1)
+    if misplaced.any():
+        raise GenerationError(
+            f"neurons: row {np.argmax(misplaced)} has padding (-1) before an index, or nothing "
+            "else; only the end of a row may be padding, behind at least one index"
+        )
+    if not ((array[:, 1:] > array[:, :-1]) | padding[:, 1:]).all():
         raise GenerationError(
             "neurons: a row is not ascending or repeats an index; sort each row and make it unique"
         )

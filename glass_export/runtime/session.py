@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Literal, Unpack
 
 from glass_export.artifact import Artifact
-from glass_export.recipe import SelectionRecipe
 from glass_export.runtime.base import Backend, FloatArray
 from glass_export.runtime.chat_template import Message
 from glass_export.runtime.detokenizer import TextStream
@@ -27,6 +26,7 @@ from glass_export.runtime.request import (
 from glass_export.runtime.sampler import Sampler, SamplingParams
 from glass_export.runtime.stats import GenerationStats, Stopwatch, peak_rss_mb, rate
 from glass_export.runtime.text import TextCodec
+from glass_export.selection import SelectionRecipe
 from glass_export.spec import Statistic, kept_neurons
 
 FinishReason = Literal["stop", "length", "context"]
@@ -115,14 +115,16 @@ class Session(Driver):
             local_tokens: Prompt tokens that the local scores cover: the ``user``'s own words (of a
                 plain string all but special tokens), or ``all``, special ones included.
             reset: True forgets the conversation first; by default what fits is reused.
-            **selection: density, fusion, local, prior, lam, tau, refresh and dense_start; what is
-                left out or None is the artifact's default. Density 1.0 is the dense model.
+            **selection: density, mode, fusion, local, prior, lam, tau, sensitivity, dense_layers,
+                refresh and dense_start, see :class:`.SelectionRecipe`; what is left out or None is
+                the artifact's default. Density 1.0 is the dense model; mode ``auto`` is the
+                artifact's own rule, and other modes replace all of it.
 
         Raises:
             GenerationError: the request is not usable, or the model gave NaN.
         """
         watch = Stopwatch()
-        chosen = checked_selection(self.defaults, **selection)
+        chosen = checked_selection(self.defaults, self.backend.dims, **selection)
         limit, stops = checked_count("max_new_tokens", max_new_tokens), checked_stop(stop)
         tokens, mask = self.text.encode(prompt, local_tokens)
         if reset:

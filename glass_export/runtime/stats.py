@@ -20,8 +20,9 @@ class GenerationStats:
     that plus handing the neurons to the engine, packing included; both are of the choice before
     the first token. ``refreshes`` counts the choices after it, the one that ends a dense start
     included, and ``refresh_ms`` is their time: dense batches, choices and handing over, a part of
-    what ``decode_tps`` counts. ``peak_rss_mb`` is the process's peak resident memory in MB (10^6
-    bytes), None where the system does not tell.
+    what ``decode_tps`` counts. ``kept_neurons`` is K of the density: what a layer keeps, and where
+    some layers are dense the mean over all, rounded up. ``peak_rss_mb`` is the process's peak
+    resident memory in MB (10^6 bytes), None where the system does not tell.
     """
 
     prompt_tokens: int

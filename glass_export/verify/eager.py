@@ -192,9 +192,13 @@ def score_sums(
 def masked(
     model: PreTrainedModel, sites: list[FfnSite], indices: IndexArray, *, first: int
 ) -> Iterator[None]:
-    """Inside the block only ``indices`` [L,K] act, for the tokens from position ``first`` on."""
-    masks = torch.zeros(len(sites), sites[0].d_ff)
-    masks.scatter_(1, torch.from_numpy(indices).long(), 1.0)
+    """Inside the block only ``indices`` [L,K] act, for the tokens from position ``first`` on.
+
+    Rows may end in padding, -1, which falls into a column that is dropped.
+    """
+    masks = torch.zeros(len(sites), sites[0].d_ff + 1)
+    masks[torch.arange(len(sites))[:, None], torch.from_numpy(indices).long()] = 1.0
+    masks = masks[:, :-1]
 
     def hook(layer: int) -> Callable[[nn.Module, tuple[Tensor]], tuple[Tensor]]:
         def apply(_: nn.Module, inputs: tuple[Tensor]) -> tuple[Tensor]:

@@ -44,15 +44,17 @@ def measure(shape: tuple[int, int], repeats: int) -> dict[str, float]:
     rng = np.random.default_rng(0)
     h = np.abs(rng.standard_normal((2, *shape)) ** 3).astype(np.float32)
     sums = Sums(h[0] * 20, h[0] ** 2 * 20, 20.0)
-    priors = Priors({"A": h[1], "G": h[1] ** 2})
-    priors.ranks("A")
+    priors = Priors({"A": h[1], "G": h[1] ** 2, "F": h[0] ** 2})
+    priors.ranks("A")  # a model's first choice makes these
+    priors.weights(0.5)
     keep = shape[1] // 2
-    base = SelectionRecipe()
+    shrinkage = SelectionRecipe(fusion="shrinkage", local="squared", prior="G")
     recipes = {
-        "borda": base,
-        "shrinkage": replace(base, fusion="shrinkage", local="squared", prior="G"),
-        "local": replace(base, fusion="local", local="griffin"),
-        "global": replace(base, fusion="global"),
+        "borda": SelectionRecipe(mode="paper-a"),
+        "shrinkage": shrinkage,
+        "sensitive": replace(shrinkage, sensitivity=0.5),
+        "local": SelectionRecipe(mode="griffin"),
+        "global": SelectionRecipe(fusion="global"),
     }
     result = {"ranks": median_ms(lambda: ranks(h[0]), repeats)}
     result["top_k"] = median_ms(lambda: top_k(h[0], keep), repeats)

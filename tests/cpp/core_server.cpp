@@ -80,14 +80,14 @@ void serve_one() {
   { #name, serve_one < glass_core_##name> }
 
 const std::map<std::string, void (*)()> kFunctions = {
-    GLASS_ENTRY(active_isa),     GLASS_ENTRY(add_rms_norm),     GLASS_ENTRY(borda),
-    GLASS_ENTRY(bundle_bytes),   GLASS_ENTRY(check_neurons),    GLASS_ENTRY(dense_ffn),
-    GLASS_ENTRY(embedding),      GLASS_ENTRY(isa_available),    GLASS_ENTRY(isa_name),
-    GLASS_ENTRY(linear),         GLASS_ENTRY(local_scores),     GLASS_ENTRY(ranks),
-    GLASS_ENTRY(rms_norm),       GLASS_ENTRY(rotary_attention), GLASS_ENTRY(row_bytes),
-    GLASS_ENTRY(select_neurons), GLASS_ENTRY(set_isa),          GLASS_ENTRY(shrinkage),
-    GLASS_ENTRY(sparse_ffn),     GLASS_ENTRY(status_message),   GLASS_ENTRY(top_k),
-    GLASS_ENTRY(top_k_fused),
+    GLASS_ENTRY(active_isa),     GLASS_ENTRY(add_rms_norm),        GLASS_ENTRY(borda),
+    GLASS_ENTRY(bundle_bytes),   GLASS_ENTRY(check_neurons),       GLASS_ENTRY(dense_ffn),
+    GLASS_ENTRY(embedding),      GLASS_ENTRY(isa_available),       GLASS_ENTRY(isa_name),
+    GLASS_ENTRY(linear),         GLASS_ENTRY(local_scores),        GLASS_ENTRY(ranks),
+    GLASS_ENTRY(rms_norm),       GLASS_ENTRY(rotary_attention),    GLASS_ENTRY(row_bytes),
+    GLASS_ENTRY(select_neurons), GLASS_ENTRY(sensitivity_weights), GLASS_ENTRY(set_isa),
+    GLASS_ENTRY(shrinkage),      GLASS_ENTRY(sparse_ffn),          GLASS_ENTRY(status_message),
+    GLASS_ENTRY(top_k),          GLASS_ENTRY(top_k_fused),
 };
 
 }  // namespace

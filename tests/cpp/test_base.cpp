@@ -32,7 +32,7 @@ void test_set_isa() {
 }
 
 void test_messages() {
-  for (int32_t i = 0; i <= static_cast<int32_t>(Status::kContextFull); ++i) {
+  for (int32_t i = 0; i <= static_cast<int32_t>(Status::kPaddingMisplaced); ++i) {
     const std::string message = status_message(static_cast<Status>(i));
     CHECK(!message.empty() && message != "unknown status");
   }

@@ -171,9 +171,53 @@ void test_neuron_checks() {
   CHECK(check({0, 3, 7}) == Status::kOk);
   CHECK(check({}) == Status::kInvalidArgument);
   CHECK(check({0, 8}) == Status::kIndexOutOfRange);
-  CHECK(check({-1, 3}) == Status::kIndexOutOfRange);
+  CHECK(check({-2, 3}) == Status::kIndexOutOfRange);
+  CHECK(check({0, -2}) == Status::kIndexOutOfRange);
   CHECK(check({3, 3}) == Status::kIndexNotAscending);
   CHECK(check({4, 3}) == Status::kIndexNotAscending);
+}
+
+void test_padding_checks() {
+  const auto check = [](std::vector<int32_t> neurons) { return check_neurons(view(neurons), 8); };
+  CHECK(check({0, 3, 7, -1}) == Status::kOk);
+  CHECK(check({5, -1, -1, -1, -1, -1, -1, -1}) == Status::kOk);
+  CHECK(check({-1}) == Status::kPaddingMisplaced);
+  CHECK(check({-1, -1, -1}) == Status::kPaddingMisplaced);
+  CHECK(check({-1, 3}) == Status::kPaddingMisplaced);
+  CHECK(check({1, -1, 3}) == Status::kPaddingMisplaced);
+  CHECK(check({1, -1, 3, -1}) == Status::kPaddingMisplaced);
+  CHECK(check({1, -1, -1, 3, -1, -1, -1, -1}) == Status::kPaddingMisplaced);
+  CHECK(check({1, -1, -2}) == Status::kPaddingMisplaced);
+  CHECK(check({1, -2, -1}) == Status::kIndexOutOfRange);
+  CHECK(check({1, 8, -1}) == Status::kIndexOutOfRange);
+  CHECK(check({3, 1, -1}) == Status::kIndexNotAscending);
+}
+
+// Bit by bit and on any number of threads; and of other neurons not even a NaN is read.
+void test_padding_changes_nothing() {
+  Random random(6);
+  Layer layer(40, 24, random);
+  std::fill(layer.weights.begin(), layer.weights.begin() + 3 * layer.d_model, kNan);
+  const Floats x = random.values(2 * layer.d_model);
+  for (const int64_t kept : {1, 2, 7, 39}) {
+    std::vector<int32_t> neurons(static_cast<size_t>(kept));
+    std::iota(neurons.begin(), neurons.end(), 1);
+    std::vector<int32_t> padded = neurons;
+    padded.resize(40, kNeuronPadding);
+    for (const int64_t threads : {1, 3}) {
+      Floats results[2];
+      for (int i = 0; i < 2; ++i) {
+        Floats& y = results[i];
+        y.resize(x.size());
+        TightScratch scratch(sparse_ffn_scratch(layer.bundle(), 2, threads));
+        ThreadParallel parallel(threads);
+        CHECK(sparse_ffn(layer.bundle(), Activation::kSilu, view(x),
+                         view(i == 0 ? neurons : padded), span(y), scratch.get(),
+                         parallel.get()) == Status::kOk);
+      }
+      CHECK(results[0] == results[1]);  // false for NaN
+    }
+  }
 }
 
 // One argument after the other is wrong; the first call is right.
@@ -182,7 +226,8 @@ void test_bad_sparse_input() {
   const Layer layer(8, 4, random);
   const Floats x = random.values(4);
   Floats y(4), scratch(sparse_ffn_scratch(layer.bundle(), 1, 2));
-  const std::vector<int32_t> neurons = {1, 2, 6}, unsorted = {2, 1}, outside = {8};
+  const std::vector<int32_t> neurons = {1, 2, 6}, unsorted = {2, 1}, outside = {8},
+                             padded = {1, -1, 2};
   ThreadParallel two(2);
   const auto call = [&](const FfnBundle& ffn, int activation, Span<const float> input,
                         const std::vector<int32_t>& kept, Span<float> memory, Parallel parallel) {
@@ -203,6 +248,7 @@ void test_bad_sparse_input() {
   CHECK(call(good, 0, view(x), {}, span(scratch), two.get()) == Status::kInvalidArgument);
   CHECK(call(good, 0, view(x), unsorted, span(scratch), two.get()) == Status::kIndexNotAscending);
   CHECK(call(good, 0, view(x), outside, span(scratch), two.get()) == Status::kIndexOutOfRange);
+  CHECK(call(good, 0, view(x), padded, span(scratch), two.get()) == Status::kPaddingMisplaced);
   CHECK(call(good, 0, view(x), neurons, {scratch.data(), scratch.size() - 1}, two.get()) ==
         Status::kScratchTooSmall);
   CHECK(call(good, 0, view(x), neurons, span(scratch), {}) == Status::kInvalidArgument);
@@ -234,8 +280,10 @@ int main() {
     test_shapes();
     test_activations();
     test_repeatable();
+    test_padding_changes_nothing();
   });
   test_neuron_checks();
+  test_padding_checks();
   test_bad_sparse_input();
   test_bad_dense_input();
   return check_result();

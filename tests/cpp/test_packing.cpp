@@ -65,6 +65,30 @@ void test_same_bits_as_in_place() {
   }
 }
 
+// Rows of another length for the same neurons have the same copy.
+void test_padding_is_not_copied() {
+  const Bytes bundles = random_bundles(BundleFormat::kInt4, 1);
+  const FfnBundle ffn = layer_of(bundles, BundleFormat::kInt4);
+  const Indices neurons = every(3), all = every(1);
+  Indices padded = neurons, misplaced = neurons;
+  padded.resize(kNeurons, kNeuronPadding);
+  misplaced.insert(misplaced.end() - 1, kNeuronPadding);
+  PackedBundles packed;
+  const void* copy = nullptr;
+  for (const Indices& row : {padded, neurons, padded}) {
+    const PackedChoice choice = packed.choose(ffn, view(row), serial());
+    CHECK(choice.ffn.data != ffn.data && (copy == nullptr || choice.ffn.data == copy));
+    CHECK(choice.neurons.size == neurons.size());
+    CHECK(output_of(choice.ffn, choice.neurons) == output_of(ffn, view(neurons)));
+    copy = choice.ffn.data;
+  }
+  for (const Indices& row : {misplaced, Indices(3, kNeuronPadding), all}) {
+    const PackedChoice choice = packed.choose(ffn, view(row), serial());
+    CHECK(choice.ffn.data == ffn.data && choice.neurons.data == row.data());
+    CHECK(choice.neurons.size == row.size());  // for sparse_ffn to refuse
+  }
+}
+
 void test_a_copy_is_made_once_a_choice() {
   const Bytes bundles = random_bundles(BundleFormat::kInt4, 1);
   const FfnBundle ffn = layer_of(bundles, BundleFormat::kInt4);
@@ -157,6 +181,7 @@ void test_pages_are_shared_and_given_back() {
 int main() {
   using namespace glass::test;
   test_same_bits_as_in_place();
+  test_padding_is_not_copied();
   test_a_copy_is_made_once_a_choice();
   test_other_weights_at_the_same_place_are_noticed();
   test_in_place_where_a_copy_gains_nothing();

@@ -76,11 +76,29 @@ void test_selection() {
   CHECK(assign(settings, "refresh", "32") && settings.refresh == 32);
   CHECK(assign(settings, "refresh", "off") && settings.refresh == 0);
   CHECK(assign(settings, "dense_start", "4") && settings.dense_start == 4);
-  const char* const refused[][2] = {
-      {"density", "0"},      {"density", "1.01"}, {"lam", "1.5"},     {"tau", "-1"},
-      {"tau", "inf"},        {"fusion", "Borda"}, {"local", ""},      {"prior", "B"},
-      {"temperature", "1"},  {"refresh", "-1"},   {"refresh", "1.5"}, {"refresh", "3000000000"},
-      {"dense_start", "off"}};
+  CHECK(assign(settings, "sensitivity", "0.25") && settings.sensitivity == 0.25);
+  CHECK(assign(settings, "dense-layers", "29,0"));
+  CHECK(settings.dense_layers == std::vector<int64_t>({29, 0}));
+  CHECK(assign(settings, "dense_layers", "none") && settings.dense_layers.empty());
+  const char* const refused[][2] = {{"density", "0"},
+                                    {"density", "1.01"},
+                                    {"lam", "1.5"},
+                                    {"tau", "-1"},
+                                    {"tau", "inf"},
+                                    {"fusion", "Borda"},
+                                    {"local", ""},
+                                    {"prior", "B"},
+                                    {"temperature", "1"},
+                                    {"refresh", "-1"},
+                                    {"refresh", "1.5"},
+                                    {"refresh", "3000000000"},
+                                    {"dense_start", "off"},
+                                    {"sensitivity", "0.3"},
+                                    {"sensitivity", "nan"},
+                                    {"dense_layers", "0,-1"},
+                                    {"dense_layers", "0,,1"},
+                                    {"dense_layers", "1,1"},
+                                    {"dense-layers", "all"}};
   for (const auto& [name, value] : refused) {
     const Outcome outcome = assign(settings, name, value);
     CHECK(!outcome && contains(outcome.failure().message, name) &&
@@ -128,12 +146,42 @@ void test_shrinkage_needs_the_same_mean() {
     for (const char* prior : kStatisticNames) {
       SelectionSettings settings;
       CHECK(assign(settings, "local", local) && assign(settings, "prior", prior));
-      CHECK(check_scales(settings));
+      CHECK(check_rule(settings));
       CHECK(assign(settings, "fusion", "shrinkage"));
       const std::string pair = std::string(local) + prior;
-      CHECK(bool(check_scales(settings)) == (pair == "AA" || pair == "squaredG"));
+      CHECK(bool(check_rule(settings)) == (pair == "AA" || pair == "squaredG"));
     }
   }
+}
+
+void test_sensitivity_needs_shrinkage() {
+  SelectionSettings settings;
+  CHECK(assign(settings, "sensitivity", "0.5") && settings.sensitivity == 0.5);
+  const Outcome refused = check_rule(settings);
+  CHECK(!refused &&
+        contains(refused.failure().message, "sensitivity: got 0.5 with fusion 'borda'"));
+  CHECK(assign(settings, "fusion", "shrinkage") && assign(settings, "prior", "A"));
+  CHECK(check_rule(settings));
+}
+
+void test_layer_budgets() {
+  using Counts = std::vector<int64_t>;
+  const auto budgets = [](double density, int64_t layers, int64_t d_ff, const char* dense) {
+    SelectionSettings settings;
+    settings.density = density;
+    CHECK(assign(settings, "dense_layers", dense));
+    const Result<Counts> result = layer_budgets(settings, layers, d_ff);
+    return result ? *result : Counts();
+  };
+  CHECK(budgets(0.5, 3, 1536, "none") == Counts({768, 768, 768}));
+  CHECK(budgets(0.5, 6, 10, "5") == Counts({4, 4, 4, 4, 4, 10}));
+  CHECK(budgets(0.5, 6, 10, "5,0") == Counts({4, 4, 4, 4, 4, 10}));  // else they would keep 2
+  CHECK(budgets(0.5, 8, 10, "5,0") == Counts({10, 3, 3, 3, 3, 10, 3, 3}));
+  CHECK(budgets(0.25, 4, 8, "2,1") == Counts({2, 2, 2, 2}));
+  CHECK(budgets(0.01, 3, 100, "0,1,2") == Counts({1, 1, 1}));
+  CHECK(budgets(1.0, 3, 8, "0,1,2") == Counts({8, 8, 8}));
+  CHECK(budgets(0.5, 1, 8, "0") == Counts({4}));
+  CHECK(budgets(0.5, 3, 8, "3").empty());
 }
 
 void test_metadata() {
@@ -149,6 +197,12 @@ void test_metadata() {
   CHECK((*info).defaults.refresh == 0 && (*info).defaults.dense_start == 0);
   const Result<ModelInfo> later = parse_metadata(metadata_text() + "\nrefresh=32\ndense_start=8");
   CHECK(bool(later) && (*later).defaults.refresh == 32 && (*later).defaults.dense_start == 8);
+  CHECK((*info).defaults.sensitivity == 0 && (*info).defaults.dense_layers.empty());
+  const Result<ModelInfo> searched =
+      parse_metadata(metadata_text() + "\nmode=auto\nsensitivity=0.25\ndense_layers=1,0");
+  CHECK(bool(searched) && (*searched).defaults.sensitivity == 0.25);
+  CHECK(bool(searched) && (*searched).defaults.dense_layers == std::vector<int64_t>({1, 0}));
+  CHECK(parse_metadata(metadata_text() + "\nsensitivity=0.0\ndense_layers="));
 }
 
 void test_damaged_metadata_is_refused() {
@@ -161,6 +215,8 @@ void test_damaged_metadata_is_refused() {
       {"eos_token_ids=2,3", "eos_token_ids=2,,3", "eos_token_ids is '2,,3'"},
       {"density=0.25", "density=2", "density: got '2'"},
       {"tau=1e2", "tau=1e2\nrefresh=-1", "refresh: got '-1'"},
+      {"tau=1e2", "tau=1e2\nsensitivity=0.3", "sensitivity: got '0.3'"},
+      {"tau=1e2", "tau=1e2\ndense_layers=1,1", "dense_layers: got '1,1'"},
   };
   for (const auto& [from, to, message] : edits) {
     const Result<ModelInfo> info = parse_metadata(replaced(metadata_text(), from, to));
@@ -183,7 +239,7 @@ Result<Options> parsed(std::vector<const char*> arguments) {
 void test_options() {
   const Result<Options> options =
       parsed({"--density=0.3", "DIR", "--prompt", "--not a flag", "--threads", "2", "--json",
-              "--lam", "0.25", "--refresh=off", "--dense-start=4"});
+              "--lam", "0.25", "--refresh=off", "--dense-start=4", "--dense-layers=1"});
   CHECK(options);
   if (!options) return;
   CHECK((*options).directory == "DIR" && (*options).prompt == "--not a flag");
@@ -194,7 +250,21 @@ void test_options() {
   const SelectionSettings settings = selection_of(*options, defaults);
   CHECK(settings.density == 0.3 && settings.rule.lam == 0.25 && settings.rule.tau == 7);
   CHECK(settings.refresh == 0 && settings.dense_start == 4);
+  CHECK(settings.dense_layers == std::vector<int64_t>({1}));
   CHECK((*parsed({"--help"})).help);
+}
+
+void test_the_sensitivity_goes_with_shrinkage() {
+  SelectionSettings defaults;
+  defaults.rule.fusion = Fusion::kShrinkage;
+  defaults.sensitivity = 0.5;
+  const auto sensitivity = [&](std::vector<const char*> arguments) {
+    arguments.insert(arguments.end(), {"DIR", "--prompt=x"});
+    return selection_of(*parsed(arguments), defaults).sensitivity;
+  };
+  CHECK(sensitivity({}) == 0.5 && sensitivity({"--fusion=shrinkage"}) == 0.5);
+  CHECK(sensitivity({"--fusion=local"}) == 0);
+  CHECK(sensitivity({"--sensitivity=1", "--fusion=local"}) == 1);  // refused by the choice
 }
 
 void test_wrong_usage_is_refused() {
@@ -214,6 +284,7 @@ void test_wrong_usage_is_refused() {
       {"DIR", "--prompt", "x", "--threads", "two"},
       {"DIR", "--prompt", "x", "--density", "nan"},
       {"DIR", "--prompt", "x", "--dense_start", "4"},
+      {"DIR", "--prompt", "x", "--sensitivity", "2"},
   };
   for (const auto& line : lines) CHECK(!parsed(line));
 }
@@ -268,7 +339,8 @@ int main() {
   for (const auto test :
        {test_numbers, test_kept_neurons_rounds_as_python, test_selection,
         test_refreshes_come_after_so_many_tokens, test_refreshed_tokens_add_to_the_prompts,
-        test_shrinkage_needs_the_same_mean, test_metadata, test_damaged_metadata_is_refused,
+        test_shrinkage_needs_the_same_mean, test_sensitivity_needs_shrinkage, test_layer_budgets,
+        test_the_sensitivity_goes_with_shrinkage, test_metadata, test_damaged_metadata_is_refused,
         test_programs_without_our_operators_need_no_abi, test_options, test_wrong_usage_is_refused,
         test_greedy_takes_the_first_of_equals, test_greedy_refuses_what_is_not_finite,
         test_special_tokens_are_not_scored, test_report, test_missing_tokenizer_is_explained}) {

@@ -124,6 +124,76 @@ void test_select_neurons() {
         Status::kInvalidArgument);
 }
 
+// Rows of layers that keep fewer than the widest are padded.
+void test_select_neurons_by_budgets() {
+  const Floats sums = {1, 2, 3, 4, 8, 6, 4, 2};
+  const TokenSums token_sums{view(sums), view(sums), 2.0};
+  Indices neurons(6, 99);
+  Words scratch(select_neurons_scratch(4));
+  const Selection local{Fusion::kLocal, LocalForm::kA, 0.5, 128.0};
+  const auto call = [&](std::vector<int64_t> budgets) {
+    return select_neurons(token_sums, {}, local, 2, 4, span(neurons), span(scratch), serial(),
+                          view(budgets));
+  };
+  CHECK(call({1, 3}) == Status::kOk);
+  CHECK((neurons == Indices{3, kNeuronPadding, kNeuronPadding, 0, 1, 2}));
+  CHECK(call({2, 1}) == Status::kOk);
+  CHECK((neurons == Indices{2, 3, kNeuronPadding, 0, kNeuronPadding, kNeuronPadding}));
+  CHECK(call({3, 3}) == Status::kOk);
+  CHECK((neurons == Indices{1, 2, 3, 0, 1, 2}));
+  CHECK(call({0, 3}) == Status::kInvalidArgument);
+  CHECK(call({4, 3}) == Status::kInvalidArgument);
+  CHECK(call({3}) == Status::kInvalidArgument);
+}
+
+void test_sensitivity() {
+  const Floats effect = {16.0f, 1.0f, 5.0f, 0.0f}, activity = {1.0f, 16.0f, 0.0f, 2.0f};
+  std::vector<double> weights(4);
+  CHECK(sensitivity_weights(view(effect), view(activity), 1.0, span(weights)) == Status::kOk);
+  CHECK((weights == std::vector<double>{16.0, 0.0625, 0.0, 0.0}));
+  CHECK(sensitivity_weights(view(effect), view(activity), 0.5, span(weights)) == Status::kOk);
+  CHECK((weights == std::vector<double>{4.0, 0.25, 0.0, 0.0}));
+  CHECK(sensitivity_weights(view(effect), view(activity), 0.25, span(weights)) == Status::kOk);
+  CHECK((weights == std::vector<double>{2.0, 0.5, 0.0, 0.0}));
+
+  const Floats mean = {1.0f, 4.0f, 8.0f, 1.0f};
+  Floats fused(4);
+  const auto shrink = [&](Span<const double> by) {
+    return shrinkage(view(mean), 3.0, view(activity), 1.0, span(fused), by);
+  };
+  CHECK(shrink(view(weights)) == Status::kOk);
+  CHECK((fused == Floats{2.0f, 3.5f, 0.0f, 0.0f}));
+  CHECK(shrink({weights.data(), 3}) == Status::kInvalidArgument);
+
+  const TokenSums sums{view(mean), view(mean), 1.0};
+  const Prior prior(view(activity), {}, view(weights));
+  Indices neurons(1);
+  Words scratch(select_neurons_scratch(4));
+  const auto choose = [&](Fusion fusion) {
+    const Selection selection{fusion, LocalForm::kSquared, 0.5, 1.0};
+    return select_neurons(sums, prior, selection, 1, 4, span(neurons), span(scratch));
+  };
+  CHECK(choose(Fusion::kShrinkage) == Status::kOk);
+  CHECK((neurons == Indices{1}));  // the third is the most active, but does nothing to the loss
+  CHECK(choose(Fusion::kBorda) == Status::kInvalidArgument);
+}
+
+void test_bad_weights() {
+  const Floats good = {1.0f, 2.0f};
+  std::vector<double> weights(2);
+  for (const float bad : {kNan, HUGE_VALF, -1.0f}) {
+    const Floats damaged = {1.0f, bad};
+    CHECK(sensitivity_weights(view(damaged), view(good), 1.0, span(weights)) == Status::kNotFinite);
+    CHECK(sensitivity_weights(view(good), view(damaged), 1.0, span(weights)) == Status::kNotFinite);
+  }
+  for (const double power : {0.0, 0.3, 2.0, static_cast<double>(kNan)}) {
+    CHECK(sensitivity_weights(view(good), view(good), power, span(weights)) ==
+          Status::kInvalidArgument);
+  }
+  CHECK(sensitivity_weights(view(good), {good.data(), 1}, 1.0, span(weights)) ==
+        Status::kInvalidArgument);
+}
+
 void run_on_threads(void*, int64_t count, Parallel::Task task, void* arg) {
   std::vector<std::thread> threads;
   for (int64_t i = 0; i < count; ++i) threads.emplace_back(task, arg, i);
@@ -187,6 +257,9 @@ int main() {
   test_local_scores();
   test_fusions();
   test_select_neurons();
+  test_select_neurons_by_budgets();
+  test_sensitivity();
+  test_bad_weights();
   test_select_neurons_in_parallel();
   test_bad_input();
   return check_result();

@@ -80,6 +80,21 @@ def test_sparse_ffn_is_that_of_the_dequantised_weights(
 
 
 @each_isa
+@given(layers(most_tokens=3), st.data(), st.integers(1, 40), threads)
+def test_padding_of_a_row_changes_no_bit(
+    core: NativeCore, layer: Layer, data: st.DataObject, padding: int, threads: int
+) -> None:
+    everyone = st.sampled_from(range(len(layer.stored)))
+    neurons: I32 = np.array(sorted(data.draw(st.sets(everyone, min_size=1))), np.int32)
+    padded = np.pad(neurons, (0, padding), constant_values=-1)
+    y, again = (
+        core.sparse_ffn(layer.stored, layer.activation, layer.x, row, threads, layer.form)
+        for row in (neurons, padded)
+    )
+    np.testing.assert_array_equal(again, y)
+
+
+@each_isa
 @given(layers(most_tokens=4) | layers(least_tokens=5, most_tokens=140), threads, seeds)
 def test_dense_ffn_gives_output_and_scores(
     core: NativeCore, layer: Layer, threads: int, seed: int

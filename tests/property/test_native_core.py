@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
+import pytest
 from ffn_definition import DEFINITIONS, F64, Ffn, assert_near
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -14,6 +16,7 @@ from native_calls import (
     I32,
     Attention,
     NativeCore,
+    NativeError,
     f32,
 )
 
@@ -56,6 +59,34 @@ def test_other_neurons_do_not_matter(core: NativeCore, ffn: Ffn, data: st.DataOb
     garbage = np.full_like(ffn.bundles, np.nan)
     garbage[neurons] = ffn.bundles[neurons]
     np.testing.assert_array_equal(core.sparse_ffn(garbage, ffn.activation, ffn.x, neurons), y)
+
+
+@each_isa
+@given(ffns(most_tokens=5), st.data(), st.integers(1, 40), threads)
+def test_padding_of_a_row_changes_no_bit(
+    core: NativeCore, ffn: Ffn, data: st.DataObject, padding: int, threads: int
+) -> None:
+    everyone = st.sampled_from(range(len(ffn.bundles)))
+    neurons: I32 = np.array(sorted(data.draw(st.sets(everyone, min_size=1))), np.int32)
+    padded = np.pad(neurons, (0, padding), constant_values=-1)
+    y = core.sparse_ffn(ffn.bundles, ffn.activation, ffn.x, neurons, threads)
+    again = core.sparse_ffn(ffn.bundles, ffn.activation, ffn.x, padded, threads)
+    np.testing.assert_array_equal(again, y)
+
+
+malformed_rows = st.lists(st.integers(-1, 5), min_size=1, max_size=12).filter(
+    lambda row: row[0] == -1 or any(a == -1 < b for a, b in pairwise(row))
+)
+
+
+@each_isa
+@given(malformed_rows)
+def test_padding_that_is_not_at_the_end_of_a_row_is_refused(
+    core: NativeCore, row: list[int]
+) -> None:
+    bundles, x = np.ones((6, 3, 4), np.float32), np.ones((1, 4), np.float32)
+    with pytest.raises(NativeError, match="padding misplaced"):
+        core.sparse_ffn(bundles, "relu", x, np.array(row, np.int32))
 
 
 @each_isa

@@ -100,3 +100,49 @@ def test_the_whole_choice_is_the_reference(
         **dict(fusion=fusion, local=form, lam=lam, tau=128.0),
     )
     np.testing.assert_array_equal(chosen, expected)
+
+
+squares = st.floats(0, width=32, allow_infinity=False) | st.sampled_from([0.0, -0.0, 1e-45, 1e-8])
+
+
+@given(data=st.data(), sensitivity=st.sampled_from([0.25, 0.5, 1.0]), tokens=st.integers(0, 10**6))
+def test_a_choice_by_sensitivity_is_the_reference(
+    any_core: NativeCore, data: st.DataObject, sensitivity: float, tokens: int
+) -> None:
+    layers, width = data.draw(shapes)
+    sums, activity, effect = (
+        data.draw(arrays(np.float32, (layers, width), elements=squares)) for _ in range(3)
+    )
+    budgets = data.draw(st.lists(st.integers(1, width), min_size=layers, max_size=layers))
+    weights = scoring.sensitivity_weights(effect, activity, sensitivity)
+    native = any_core.sensitivity_weights(effect, activity, sensitivity)
+    np.testing.assert_array_equal(native.view(np.uint64), weights.view(np.uint64))
+    recipe = SelectionRecipe(mode="auto", sensitivity=sensitivity)
+    priors = Priors({"G": activity, "F": effect})
+    with np.errstate(over="ignore"):
+        try:
+            local = LocalStatistics(sums, sums, float(tokens))
+            expected = scoring.select_neurons(local, priors, recipe, budgets)
+        except GenerationError:
+            assume(False)  # beyond float32
+    chosen = any_core.select_neurons(
+        (sums, sums, float(tokens)), activity, budgets, fusion="shrinkage", local="squared",
+        tau=recipe.tau, weights=weights,
+    )  # fmt: skip
+    np.testing.assert_array_equal(chosen, expected)
+
+
+@pytest.mark.parametrize("sensitivity", [0.25, 0.5, 1.0])
+def test_every_instruction_set_chooses_alike(core: NativeCore, sensitivity: float) -> None:
+    rng = np.random.default_rng(7)
+    sums, activity, effect = (rng.standard_normal((3, 4, 300)) ** 4).astype(np.float32)
+    budgets = (150, 300, 1, 77)
+    weights = core.sensitivity_weights(effect, activity, sensitivity)
+    recipe = SelectionRecipe(mode="auto", sensitivity=sensitivity)
+    local = LocalStatistics(sums, sums, 5.0)
+    expected = scoring.select_neurons(local, Priors({"G": activity, "F": effect}), recipe, budgets)
+    chosen = core.select_neurons(
+        (sums, sums, 5.0), activity, budgets, fusion="shrinkage", local="squared",
+        tau=recipe.tau, weights=weights,
+    )  # fmt: skip
+    np.testing.assert_array_equal(chosen, expected)

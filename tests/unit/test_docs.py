@@ -31,7 +31,7 @@ def section(name: str) -> str:
 
 
 def test_the_commands_are_the_expected_ones() -> None:
-    expected = {"run", "compare", "inspect", "verify", "recipes", "build-native", "bench"}
+    expected = {"run", "compare", "inspect", "verify", "recipes", "build-native", "bench", "eval"}
     assert set(COMMANDS) == expected
 
 

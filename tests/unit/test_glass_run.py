@@ -128,6 +128,66 @@ def test_a_program_that_says_how_to_refresh(
     assert never["stats"]["refreshes"] == 0
 
 
+SENSITIVE = {"fusion": "shrinkage", "local": "squared", "prior": "G", "tau": 8.0}
+
+
+@pytest.mark.parametrize("sensitivity", [0.0, 0.25, 0.5, 1.0])
+def test_weighs_by_sensitivity_as_the_session(
+    glass_run: Path, exported: Exported, opened: Callable[[str], Session], sensitivity: float
+) -> None:
+    expected = opened("llama").generate(
+        "the dog", max_new_tokens=16, reset=True, density=0.25, sensitivity=sensitivity, **SENSITIVE
+    )
+    actual = runner.answer(
+        glass_run, exported("llama", "executorch"), "--prompt=the dog", "--max-new-tokens=16",
+        "--density=0.25", f"--sensitivity={sensitivity}",
+        *(f"--{name}={value}" for name, value in SENSITIVE.items()),
+    )  # fmt: skip
+    assert actual["token_ids"] == list(expected.token_ids)
+
+
+@pytest.mark.parametrize("refresh", [0, 4])
+@pytest.mark.parametrize("family", ["llama", "gemma3_text"])
+def test_keeps_dense_layers_as_the_session(
+    glass_run: Path,
+    exported: Exported,
+    opened: Callable[[str], Session],
+    family: str,
+    refresh: int,
+) -> None:
+    session, wanted = opened(family), {"density": 0.5, "dense_layers": [2], "refresh": refresh}
+    expected = session.generate("the dog", max_new_tokens=24, reset=True, **wanted)
+    assert (session.select(density=0.5, dense_layers=[2]) == -1).any()
+    actual = runner.answer(
+        glass_run, exported(family, "executorch"), "--prompt=the dog", "--max-new-tokens=24",
+        "--density=0.5", "--dense-layers=2", f"--refresh={refresh}",
+    )  # fmt: skip
+    assert actual["token_ids"] == list(expected.token_ids)
+    assert actual["stats"]["kept_neurons"] == expected.stats.kept_neurons == 24
+
+
+def test_a_program_that_says_its_rule(glass_run: Path, exported: Exported) -> None:
+    """Its metadata has the sensitivity and the dense layers, which options replace."""
+    rule = (*(f"{name}={value}" for name, value in SENSITIVE.items()), "dense_layers=[2]")
+    settings = (f"selection.{setting}" for setting in ("sensitivity=0.5", *rule))
+    artifact = exported("llama", "executorch", *settings)
+    arguments = ["--prompt=the dog", "--max-new-tokens=16"]
+    with Session.open(artifact) as session:
+        assert session.defaults.mode == "fixed" and session.defaults.dense_layers == (2,)
+        expected = session.generate("the dog", max_new_tokens=16)
+        plain = session.generate(
+            "the dog", max_new_tokens=16, reset=True, fusion="local", dense_layers=()
+        )
+    actual = runner.answer(glass_run, artifact, *arguments)
+    assert actual["token_ids"] == list(expected.token_ids)
+    actual = runner.answer(glass_run, artifact, *arguments, "--fusion=local", "--dense-layers=none")
+    assert actual["token_ids"] == list(plain.token_ids)
+    both = [*arguments, "--fusion=local", "--sensitivity=0.5"]
+    assert "sensitivity: got 0.5" in runner.refusal(glass_run, artifact, *both, code=1)
+    other = [*arguments, "--dense-layers=3"]
+    assert "expected layers 0 to 2" in runner.refusal(glass_run, artifact, *other, code=1)
+
+
 def test_stops_where_the_context_ends(
     glass_run: Path, exported: Exported, opened: Callable[[str], Session]
 ) -> None:
@@ -172,6 +232,8 @@ def test_ids_in_text_and_ids_out(glass_run: Path, exported: Exported, tmp_path: 
         (["DIR", "--prompt=x", "--lam=2"], "--lam"),
         (["DIR", "--prompt=x", "--refresh=often"], "--refresh: got 'often'"),
         (["DIR", "--prompt=x", "--dense-start=-1"], "--dense-start: got '-1'"),
+        (["DIR", "--prompt=x", "--sensitivity=0.3"], "--sensitivity: got '0.3'"),
+        (["DIR", "--prompt=x", "--dense-layers=1,1"], "--dense-layers: got '1,1'"),
         (["DIR", "--prompt=x", "--fusion=cold"], "one of borda, shrinkage, local, global"),
         (["DIR", "--prompt=x", "--json", "--print-ids"], "exclude each other"),
     ],

@@ -48,6 +48,24 @@ def test_golden_shrinkage(core: NativeCore, case: dict[str, Any]) -> None:
     np.testing.assert_array_equal(fused, f32(case["shrinkage_tokens_3_tau_8"]))
 
 
+@pytest.mark.parametrize("sensitivity", ["0.25", "0.5", "1.0"])
+def test_golden_sensitivity(core: NativeCore, sensitivity: str) -> None:
+    golden = GOLDEN["sensitivity"]
+    local, activity, effect = (f32(golden[name]) for name in ("local", "activity", "effect"))
+    tokens, tau = golden["tokens"], golden["tau"]
+    weights = core.sensitivity_weights(effect, activity, float(sensitivity))
+    np.testing.assert_array_equal(weights, golden["weights"][sensitivity])
+    fused = core.shrinkage(local, tokens, activity, tau, weights)
+    np.testing.assert_array_equal(fused, f32(golden["fused"][sensitivity]))
+    sums = local * f32(tokens), local * f32(tokens), tokens
+    assert (sums[0] / f32(tokens) == local).all()
+    chosen = core.select_neurons(
+        sums, activity, golden["budgets"], fusion="shrinkage", local="squared", tau=tau,
+        weights=weights,
+    )  # fmt: skip
+    assert chosen.tolist() == golden["neurons"][sensitivity]
+
+
 @pytest.mark.parametrize("form", FORMS)
 def test_golden_local_scores(core: NativeCore, form: str) -> None:
     golden = GOLDEN["local_scores"]
@@ -85,6 +103,47 @@ def test_shrinkage_without_scored_tokens_keeps_the_prior(core: NativeCore) -> No
     empty, prior = np.zeros((2, 50), np.float32), statistics(2, 50, 9).sq_sum
     chosen = core.select_neurons((empty, empty, 0.0), prior, 7, fusion="shrinkage", local="squared")
     np.testing.assert_array_equal(chosen, core.top_k(prior, 7))
+
+
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_every_layer_keeps_its_own_number(core: NativeCore, fusion: str) -> None:
+    sums, scores = statistics(3, 90, tokens=11), statistics(3, 90, tokens=40, seed=1).sq_sum
+    arrays = sums.abs_sum, sums.sq_sum, sums.tokens
+    recipe = SelectionRecipe(mode="auto", fusion=fusion)  # type: ignore[arg-type]  # a parametrised literal
+    budgets = (7, 90, 1)
+    expected = select_neurons(sums, Priors({"G": scores}), recipe, budgets)
+    chosen = core.select_neurons(arrays, scores, budgets, fusion=fusion, local="squared", tau=64.0)
+    np.testing.assert_array_equal(chosen, expected)
+
+
+@pytest.mark.parametrize("budgets", [(0, 5), (5, 17), (5,)])
+def test_unusable_numbers_of_neurons_are_refused(
+    core: NativeCore, budgets: tuple[int, ...]
+) -> None:
+    scores = statistics(2, 16, 1).abs_sum
+    with pytest.raises(NativeError, match="invalid argument"):
+        core.select_neurons((scores, scores, 1.0), scores, budgets, fusion="local", local="A")
+
+
+@pytest.mark.parametrize("fusion", ["borda", "local", "global"])
+def test_only_shrinkage_takes_weights(core: NativeCore, fusion: str) -> None:
+    scores = statistics(2, 16, 1).abs_sum
+    weights = np.ones((2, 16))
+    with pytest.raises(NativeError, match="invalid argument"):
+        core.select_neurons(
+            (scores, scores, 1.0), scores, 3, fusion=fusion, local="A", weights=weights
+        )
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -1.0])
+def test_weights_are_made_of_means_of_squares(core: NativeCore, bad: float) -> None:
+    good, damaged = np.ones(5, np.float32), f32([1, 1, bad, 1, 1])
+    for effect, activity in ((good, damaged), (damaged, good)):
+        with pytest.raises(NativeError, match="not finite"):
+            core.sensitivity_weights(effect, activity, 0.5)
+    for sensitivity in (0.0, 0.3, 2.0, np.nan):
+        with pytest.raises(NativeError, match="invalid argument"):
+            core.sensitivity_weights(good, good, sensitivity)
 
 
 def test_the_widest_layer_is_ranked_without_overflow(core: NativeCore) -> None:

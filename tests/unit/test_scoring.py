@@ -20,6 +20,7 @@ from glass_export.scoring import (
     local_scores,
     ranks,
     select_neurons,
+    sensitivity_weights,
     shrinkage,
     top_k,
 )
@@ -110,6 +111,22 @@ def test_k_out_of_range_is_an_error(k: int) -> None:
         top_k(random_scores(2, 16), k)
 
 
+def test_every_layer_keeps_its_own_number() -> None:
+    scores = random_scores(4, 50)
+    chosen = top_k(scores, (3, 50, 1, 3))
+    assert chosen.shape == (4, 50) and chosen.dtype == np.int32
+    for row, count, alone in zip(chosen, (3, 50, 1, 3), scores, strict=True):
+        assert row[:count].tolist() == top_k(alone[np.newaxis], count)[0].tolist()
+        assert (row[count:] == -1).all()
+    np.testing.assert_array_equal(top_k(scores, [7] * 4), top_k(scores, 7))
+
+
+@pytest.mark.parametrize("counts", [[], [3], [3, 3, 3], [0, 3], [3, 17]])
+def test_unusable_numbers_of_neurons_are_errors(counts: list[int]) -> None:
+    with pytest.raises(GenerationError, match=r"K: got .*, expected (one|1)"):
+        top_k(random_scores(2, 16), counts)
+
+
 @pytest.mark.parametrize("shape", [(4,), (0, 4), (2, 0), (2, 2, 2)])
 def test_other_shapes_are_errors(shape: tuple[int, ...]) -> None:
     with pytest.raises(GenerationError, match="expected"):
@@ -149,6 +166,41 @@ def test_shrinkage_refuses_weights_without_meaning(tokens: float, tau: float) ->
     scores = random_scores(1, 4)
     with pytest.raises(GenerationError, match="shrinkage"):
         shrinkage(scores, tokens, scores, tau)
+
+
+@pytest.mark.parametrize("sensitivity", [0.25, 0.5, 1.0])
+def test_sensitivity_weights_are_powers_of_effect_per_activity(sensitivity: float) -> None:
+    rng = np.random.default_rng(0)
+    effect, activity = f32(10.0 ** rng.uniform([[-14], [-8]], [[2], [-3]], (2, 500)))
+    got = sensitivity_weights(effect[np.newaxis], activity[np.newaxis], sensitivity)
+    assert got.dtype == np.float64 and got.shape == (1, 500)
+    expected = [(float(f) / float(g)) ** sensitivity for f, g in zip(effect, activity, strict=True)]
+    np.testing.assert_allclose(got[0], expected, rtol=1e-14)
+    with np.errstate(all="raise"):
+        fused = shrinkage(f32([activity]), 3, f32([activity]), 64.0, got)
+    assert np.isfinite(fused).all()
+
+
+def test_sensitivity_of_neurons_that_are_never_active_is_none() -> None:
+    effect, activity = f32([[2.0, 0.0, -0.0, 3.0]]), f32([[0.0, -0.0, 4.0, TINY]])
+    with np.errstate(all="raise"):
+        weights = sensitivity_weights(effect, activity, 1.0)
+    assert weights.tolist() == [[0.0, 0.0, 0.0, 3.0 / TINY]]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -1.0, -TINY])
+@pytest.mark.parametrize("which", ["F", "G"])
+def test_sensitivity_refuses_what_is_no_mean_of_squares(which: str, bad: float) -> None:
+    values = {"F": np.ones((2, 3), np.float32), "G": np.ones((2, 3), np.float32)}
+    values[which][1, 2] = bad
+    with pytest.raises(GenerationError, match=f"prior {which}: .*export the model again"):
+        sensitivity_weights(values["F"], values["G"], 0.5)
+
+
+@pytest.mark.parametrize("sensitivity", [0.0, 0.3, 2.0, float("nan")])
+def test_other_sensitivities_are_errors(sensitivity: float) -> None:
+    with pytest.raises(GenerationError, match="expected 0.25, 0.5 or 1"):
+        sensitivity_weights(random_scores(1, 4) ** 2, random_scores(1, 4) ** 2, sensitivity)
 
 
 def statistics(tokens: int = 7, seed: int = 0) -> LocalStatistics:
@@ -202,6 +254,27 @@ def test_a_prior_that_is_not_there_is_an_error() -> None:
         fuse(statistics(), Priors({"A": statistics().abs_sum}), SelectionRecipe(prior="F"))
 
 
+def test_sensitivity_multiplies_the_fused_mean_before_it_is_rounded() -> None:
+    sums, other = statistics(), statistics(40, seed=1)
+    squared = local_scores(other, "squared")
+    priors = Priors({"G": squared, "F": squared * f32(np.linspace(0.1, 9, 12))})
+    recipe = SelectionRecipe(
+        fusion="shrinkage", local="squared", prior="G", tau=16.0, sensitivity=0.5
+    )
+    mean = (7.0 * np.float64(local_scores(sums, "squared")) + 16.0 * np.float64(squared)) / 23.0
+    expected = f32(mean * np.sqrt(np.float64(priors.scores("F")) / np.float64(squared)))
+    np.testing.assert_array_equal(fuse(sums, priors, recipe), expected)
+    plain = select_neurons(sums, priors, replace(recipe, sensitivity=0.0), 5)
+    assert (select_neurons(sums, priors, recipe, 5) != plain).any()
+    assert priors.weights(0.5) is priors.weights(0.5)
+
+
+def test_sensitivity_needs_both_priors() -> None:
+    recipe = SelectionRecipe(mode="auto", sensitivity=1.0)
+    with pytest.raises(GenerationError, match="'F' is not in the artifact"):
+        fuse(statistics(), Priors({"G": statistics().sq_sum}), recipe)
+
+
 @dataclass(frozen=True)
 class GoldenCase:
     """Input and every result of one case, as plain data."""
@@ -226,6 +299,24 @@ class GoldenCase:
         }
 
 
+def golden_sensitivity(draws: FloatArray) -> dict[str, Any]:
+    """Weights, scores and neurons of every sensitivity, of layers that keep different numbers."""
+    spread = np.arange(draws.shape[2])
+    powers = f32(np.ldexp(1.0, [-(spread % 8), spread * 3 % 8]))
+    local, activity, effect = draws[0], draws[1] * powers[0], draws[0] * powers[1]
+    results: dict[str, Any] = {
+        "local": local.tolist(), "activity": activity.tolist(), "effect": effect.tolist(),
+        "tokens": 4.0, "tau": 8.0, "budgets": [5, 40, 17], "weights": {}, "fused": {}, "neurons": {}
+    }  # fmt: skip
+    for sensitivity in (0.25, 0.5, 1.0):
+        weights = sensitivity_weights(effect, activity, sensitivity)
+        fused = shrinkage(local, 4.0, activity, 8.0, weights)
+        results["weights"][str(sensitivity)] = weights.tolist()
+        results["fused"][str(sensitivity)] = fused.tolist()
+        results["neurons"][str(sensitivity)] = top_k(fused, results["budgets"]).tolist()
+    return results
+
+
 def test_golden_vectors(golden: Callable[[str, Any], Any]) -> None:
     """Shared with the native port; ``pytest --update-goldens`` writes them anew."""
     prior = f32([[0.25, 0.5, 0.125, 0.5, 0.0], [2.0, 2.0, 1.0, 3.0, 3.0]])
@@ -236,5 +327,5 @@ def test_golden_vectors(golden: Callable[[str, Any], Any]) -> None:
     sums = LocalStatistics(abs_sum=draws[0], sq_sum=draws[1], tokens=7.0)
     forms = {form: local_scores(sums, form).tolist() for form in ("A", "griffin", "squared")}
     local = {"abs_sum": draws[0].tolist(), "sq_sum": draws[1].tolist(), "tokens": 7.0, **forms}
-    actual = {"cases": cases, "local_scores": local}
+    actual = {"cases": cases, "local_scores": local, "sensitivity": golden_sensitivity(draws)}
     assert actual == golden("scoring.json", actual)

@@ -68,7 +68,8 @@ GLASS_API int32_t glass_core_check_neurons(const int32_t* neurons, int64_t count
   return code(glass::check_neurons(span(neurons, count), d_ff));
 }
 
-// bundles [F,3,D], or [F,bundle_bytes] of integers, x and y [S,D], neurons [K].
+// bundles [F,3,D], or [F,bundle_bytes] of integers, x and y [S,D], neurons [count], which may end
+// in padding.
 GLASS_API int32_t glass_core_sparse_ffn(const void* bundles, int32_t format, int64_t d_ff,
                                         int64_t d_model, int32_t activation, const float* x,
                                         int64_t tokens, const int32_t* neurons, int64_t count,
@@ -181,11 +182,20 @@ GLASS_API int32_t glass_core_borda(const int32_t* local_ranks, const int32_t* pr
       glass::borda(span(local_ranks, d_ff), span(prior_ranks, d_ff), lam, span(fused, d_ff)));
 }
 
-// local_mean, prior and fused of any shape, `size` values.
+// local_mean, prior, fused, and weights or null, of any shape, `size` values.
 GLASS_API int32_t glass_core_shrinkage(const float* local_mean, double tokens, const float* prior,
-                                       double tau, int64_t size, float* fused) {
-  return code(
-      glass::shrinkage(span(local_mean, size), tokens, span(prior, size), tau, span(fused, size)));
+                                       double tau, int64_t size, float* fused,
+                                       const double* weights) {
+  return code(glass::shrinkage(span(local_mean, size), tokens, span(prior, size), tau,
+                               span(fused, size), span(weights, weights == nullptr ? 0 : size)));
+}
+
+// effect, activity and weights of any shape, `size` values.
+GLASS_API int32_t glass_core_sensitivity_weights(const float* effect, const float* activity,
+                                                 double sensitivity, int64_t size,
+                                                 double* weights) {
+  return code(glass::sensitivity_weights(span(effect, size), span(activity, size), sensitivity,
+                                         span(weights, size)));
 }
 
 // scores [F], neurons [K].
@@ -201,14 +211,19 @@ GLASS_API int32_t glass_core_top_k_fused(const uint32_t* scores, int64_t d_ff, i
   return code(glass::top_k(span(scores, d_ff), span(neurons, k), span(scratch)));
 }
 
-// abs_sum and sq_sum [L,F], prior [L,F] or null, neurons [L,K].
+// abs_sum and sq_sum [L,F], prior and weights [L,F] or null, budgets [L] or null, neurons [L,K].
 GLASS_API int32_t glass_core_select_neurons(const float* abs_sum, const float* sq_sum,
                                             double tokens, const float* prior,
+                                            const double* weights,
                                             const glass::Selection* selection, int64_t layers,
-                                            int64_t d_ff, int32_t* neurons, int64_t k) {
+                                            int64_t d_ff, const int64_t* budgets, int32_t* neurons,
+                                            int64_t k) {
   const int64_t size = layers * d_ff;
   const glass::TokenSums sums{span(abs_sum, size), span(sq_sum, size), tokens};
+  const glass::Prior known{
+      span(prior, prior == nullptr ? 0 : size), {}, span(weights, weights == nullptr ? 0 : size)};
   auto scratch = scratch_of<uint32_t>(d_ff > 0 ? glass::select_neurons_scratch(d_ff) : 0);
-  return code(glass::select_neurons(sums, span(prior, prior == nullptr ? 0 : size), *selection,
-                                    layers, d_ff, span(neurons, layers * k), span(scratch)));
+  return code(glass::select_neurons(sums, known, *selection, layers, d_ff,
+                                    span(neurons, layers * k), span(scratch), glass::serial(),
+                                    span(budgets, budgets == nullptr ? 0 : layers)));
 }

@@ -46,9 +46,8 @@ class Attributes {
 };
 
 // SparseFFN(x float [..,D], bundle, indices int32 [L,K]) -> y float [..,D]: the neurons of row
-// `layer` of the indices, which are ascending. A bundle is float [F,3,D] or uint8
-// [F,bundle_bytes()].
-// Attributes: int layer, string activation.
+// `layer` of the indices, which are ascending and may end in padding, -1. A bundle is float [F,3,D]
+// or uint8 [F,bundle_bytes()]. Attributes: int layer, string activation.
 class SparseFfn {
  public:
   static constexpr const char* kName = "SparseFFN";

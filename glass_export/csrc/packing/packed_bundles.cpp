@@ -22,8 +22,9 @@ bool is_wanted() {
   return wanted;
 }
 
+// Whether to copy these neurons, without padding.
 bool gains(const FfnBundle& ffn, Span<const int32_t> neurons) {
-  return is_wanted() && ffn.format != BundleFormat::kFloat32 &&
+  return is_wanted() && ffn.format != BundleFormat::kFloat32 && neurons.size > 0 &&
          neurons.size < static_cast<size_t>(ffn.d_ff);
 }
 
@@ -80,10 +81,11 @@ bool PackedBundles::pack(const FfnBundle& ffn, Span<const int32_t> neurons,
   return true;
 }
 
-PackedChoice PackedBundles::choose(const FfnBundle& ffn, Span<const int32_t> neurons,
+PackedChoice PackedBundles::choose(const FfnBundle& ffn, Span<const int32_t> row,
                                    const Parallel& parallel) {
-  PackedChoice choice{ffn, neurons, nullptr, {}};
-  if (!gains(ffn, neurons) || neurons.size == 0) return choice;
+  PackedChoice choice{ffn, row, nullptr, {}};
+  const Span<const int32_t> neurons = without_padding(row);
+  if (!gains(ffn, neurons)) return choice;
   std::unique_lock<std::mutex> lock(mutex_, std::try_to_lock);
   if (!lock.owns_lock() || (!holds(ffn, neurons) && !pack(ffn, neurons, parallel))) return choice;
   choice.ffn.data = copy_.data();
@@ -98,9 +100,9 @@ PackedLayers& PackedLayers::of_process() {
   return shared;
 }
 
-PackedChoice PackedLayers::choose(const FfnBundle& ffn, Span<const int32_t> neurons,
+PackedChoice PackedLayers::choose(const FfnBundle& ffn, Span<const int32_t> row,
                                   const Parallel& parallel) {
-  if (!gains(ffn, neurons)) return {ffn, neurons, nullptr, {}};
+  if (!gains(ffn, without_padding(row))) return {ffn, row, nullptr, {}};
   std::shared_ptr<PackedBundles> layer;
   {
     const std::lock_guard<std::mutex> guard(mutex_);
@@ -108,7 +110,7 @@ PackedChoice PackedLayers::choose(const FfnBundle& ffn, Span<const int32_t> neur
     if (known == nullptr) known = std::make_shared<PackedBundles>();
     layer = known;
   }
-  PackedChoice choice = layer->choose(ffn, neurons, parallel);
+  PackedChoice choice = layer->choose(ffn, row, parallel);
   choice.owner = std::move(layer);
   return choice;
 }

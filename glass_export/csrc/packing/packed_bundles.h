@@ -29,10 +29,11 @@ struct PackedChoice {
 // The copy of one layer.
 class PackedBundles {
  public:
-  // The copy of the chosen bundles, made when the choice is another than the last time. `ffn` and
-  // `neurons` as they are where a copy would gain nothing (all neurons, or floats), where the
-  // neurons are invalid, where there is no memory, or while another thread uses the copy.
-  PackedChoice choose(const FfnBundle& ffn, Span<const int32_t> neurons, const Parallel& parallel);
+  // The copy of the bundles that `row` chooses, made when they are others than the last time; a
+  // row may end in padding, of which there are no copies. `ffn` and `row` as they are where a copy
+  // would gain nothing (all neurons, or floats), where the neurons are invalid, where there is no
+  // memory, or while another thread uses the copy.
+  PackedChoice choose(const FfnBundle& ffn, Span<const int32_t> row, const Parallel& parallel);
 
  private:
   bool holds(const FfnBundle& ffn, Span<const int32_t> neurons) const;
@@ -51,7 +52,7 @@ class PackedLayers {
  public:
   static PackedLayers& of_process();
 
-  PackedChoice choose(const FfnBundle& ffn, Span<const int32_t> neurons, const Parallel& parallel);
+  PackedChoice choose(const FfnBundle& ffn, Span<const int32_t> row, const Parallel& parallel);
 
   // Frees all copies; those in use go with the last choice.
   void clear();

@@ -113,7 +113,8 @@ Result<ModelInfo> parse_metadata(std::string_view text) {
     if (Outcome found = read(entries, name, value); !found) return found.failure();
     if (Outcome set = read_default(entries, name, info.defaults); !set) return set.failure();
   }
-  for (const char* name : {"refresh", "dense_start"}) {  // later additions to the format
+  // Later additions to the format.
+  for (const char* name : {"sensitivity", "dense_layers", "refresh", "dense_start"}) {
     if (Outcome set = read_default(entries, name, info.defaults); !set) return set.failure();
   }
   return info;

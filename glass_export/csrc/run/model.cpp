@@ -28,23 +28,13 @@ void use_all(std::vector<int32_t>& neurons, int64_t layers, int64_t d_ff) {
   for (size_t i = 0; i < neurons.size(); ++i) neurons[i] = static_cast<int32_t>(i % d_ff);
 }
 
-Failure selection_failure(Status status) {
-  switch (status) {
-    case Status::kNoScoredToken:
-      return failure("local scores: no prompt token was scored, expected at least one; score more ",
-                     "tokens, or use the global fusion");
-    case Status::kNotFinite:
-      return failure("scores: NaN or infinity, expected finite numbers; the prior or the model's ",
-                     "weights are damaged: export the model again");
-    default:
-      return failure("selection: ", status_message(status));
-  }
-}
-
 }  // namespace
 
 Model::Model(Program program, ModelInfo info)
-    : program_(std::move(program)), info_(std::move(info)), prompt_(neuron_count()) {
+    : program_(std::move(program)),
+      info_(std::move(info)),
+      priors_(info_.layers, info_.d_ff),
+      prompt_(neuron_count()) {
   use_all(neurons_, info_.layers, info_.d_ff);
 }
 
@@ -57,22 +47,8 @@ Result<std::unique_ptr<Model>> Model::open(const std::string& path, int64_t thre
   if (!info) return failure(path, ": ", info.failure().message);
   if (Outcome loaded = program->load(); !loaded) return loaded.failure();
   std::unique_ptr<Model> model(new Model(std::move(*program), std::move(*info)));
-  if (Outcome loaded = model->load_priors(); !loaded) return loaded.failure();
+  if (Outcome loaded = model->priors_.load(model->program_); !loaded) return loaded.failure();
   return model;
-}
-
-Outcome Model::load_priors() {
-  for (size_t i = 0; i < priors_.size(); ++i) {
-    const std::string method = std::string("get_prior_") + kStatisticNames[i];
-    Result<std::vector<float>> values = program_.constant(method);
-    if (!values) return values.failure();
-    if (!values->empty() && values->size() != neuron_count()) {
-      return failure(method, ": got ", values->size(), " values, expected L * F = ", neuron_count(),
-                     "; export the model again");
-    }
-    priors_[i] = std::move(*values);
-  }
-  return Done{};
 }
 
 void Model::reset() {
@@ -137,21 +113,12 @@ Outcome Model::add_statistics(const PrefillViews& views, Span<const float> score
   return Done{};
 }
 
-// The ranks of a prior never change.
-Status Model::rank_prior(size_t which) {
-  if (priors_[which].empty() || !ranks_[which].empty()) return Status::kOk;
-  std::vector<int32_t> ranks(neuron_count());
-  std::vector<uint32_t> scratch(select_neurons_scratch(info_.d_ff));
-  const Status status = prior_ranks(all(std::as_const(priors_[which])), info_.layers, info_.d_ff,
-                                    all(ranks), all(scratch));
-  if (status == Status::kOk) ranks_[which] = std::move(ranks);
-  return status;
-}
-
 Outcome Model::select(const SelectionSettings& settings) {
   refresh_.reset();
   refresh_figures_ = {};
-  if (kept_neurons(settings.density, info_.d_ff) == info_.d_ff) {
+  Result<std::vector<int64_t>> budgets = layer_budgets(settings, info_.layers, info_.d_ff);
+  if (!budgets) return budgets.failure();
+  if (*std::min_element(budgets->begin(), budgets->end()) == info_.d_ff) {
     use_all(neurons_, info_.layers, info_.d_ff);
     return Done{};
   }
@@ -166,23 +133,18 @@ Outcome Model::select(const SelectionSettings& settings) {
 
 Result<std::vector<int32_t>> Model::choose(const SelectionSettings& settings,
                                            const LocalSums& sums) {
-  const int64_t kept = kept_neurons(settings.density, info_.d_ff);
-  if (Outcome scales = check_scales(settings); !scales) return scales.failure();
-  const auto which = static_cast<size_t>(settings.prior);
-  const std::vector<float>& prior = priors_[which];
-  if (settings.rule.fusion != Fusion::kLocal && prior.empty()) {
-    return failure("prior: '", kStatisticNames[which], "' is not in the artifact; choose another ",
-                   "one, or the local fusion");
-  }
-  if (const Status ranked = rank_prior(which); ranked != Status::kOk) {
-    return selection_failure(ranked);
-  }
+  if (Outcome valid = check_rule(settings); !valid) return valid.failure();
+  Result<std::vector<int64_t>> budgets = layer_budgets(settings, info_.layers, info_.d_ff);
+  if (!budgets) return budgets.failure();
+  Result<Prior> prior = priors_.of(settings);
+  if (!prior) return prior.failure();
+  const int64_t most = *std::max_element(budgets->begin(), budgets->end());
   const Parallel parallel = Program::parallel();
-  std::vector<int32_t> chosen(static_cast<size_t>(info_.layers * kept));
+  std::vector<int32_t> chosen(static_cast<size_t>(info_.layers * most));
   std::vector<uint32_t> scratch(select_neurons_scratch(info_.d_ff, parallel.threads));
   const Status status =
-      select_neurons(sums.view(), {all(prior), all(std::as_const(ranks_[which]))}, settings.rule,
-                     info_.layers, info_.d_ff, all(chosen), all(scratch), parallel);
+      select_neurons(sums.view(), *prior, settings.rule, info_.layers, info_.d_ff, all(chosen),
+                     all(scratch), parallel, all(std::as_const(*budgets)));
   if (status != Status::kOk) return selection_failure(status);
   return chosen;
 }

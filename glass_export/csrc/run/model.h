@@ -4,7 +4,6 @@
 // use by several threads at once.
 #pragma once
 
-#include <array>
 #include <memory>
 #include <optional>
 #include <string>
@@ -13,6 +12,7 @@
 #include "glass/base.h"
 #include "glass/scoring.h"
 #include "run/metadata.h"
+#include "run/priors.h"
 #include "run/program.h"
 #include "run/refresh.h"
 #include "run/selection.h"
@@ -66,8 +66,6 @@ class Model {
 
  private:
   Model(Program program, ModelInfo info);
-  Outcome load_priors();
-  Status rank_prior(size_t which);
   Outcome check_tokens(const char* call, Span<const int64_t> tokens) const;
   Result<Span<const float>> append(Span<const int64_t> tokens, Span<const float> score_weights,
                                    LocalSums& sums);
@@ -80,11 +78,10 @@ class Model {
 
   Program program_;
   ModelInfo info_;
-  std::array<std::vector<float>, 4> priors_;   // [L,F] by Statistic; empty when not in the artifact
-  std::array<std::vector<int32_t>, 4> ranks_;  // of priors_, made when they are first needed
+  Priors priors_;
   int64_t length_ = 0;
   LocalSums prompt_;
-  std::vector<int32_t> neurons_;  // [L,K]
+  std::vector<int32_t> neurons_;  // [L,K] of the layer that keeps most; others are padded
   std::optional<Refresh> refresh_;
   RefreshFigures refresh_figures_;
 };

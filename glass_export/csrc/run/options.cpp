@@ -11,8 +11,9 @@
 namespace glass::run {
 namespace {
 
-constexpr const char* kSelection[] = {"density", "fusion", "local",   "prior",
-                                      "lam",     "tau",    "refresh", "dense-start"};
+constexpr const char* kSelection[] = {"density", "fusion",     "local",       "prior",
+                                      "lam",     "tau",        "sensitivity", "dense-layers",
+                                      "refresh", "dense-start"};
 
 constexpr const char* kUsage =
     R"(usage: glass_run DIR (--prompt TEXT | --ids FILE) [options]
@@ -37,6 +38,8 @@ How neurons are chosen; the defaults are the artifact's:
   --prior NAME          global prior: A, I, G or F
   --lam X               weight of the prior in borda, 0 to 1
   --tau X               weight of the prior in shrinkage, in tokens
+  --sensitivity X       power of F / G in shrinkage: 0, 0.25, 0.5 or 1
+  --dense-layers LIST   layers that keep all neurons, such as 0,29, or none
   --refresh N           choose again after every N decoded tokens, which are then computed once
                         more with all neurons; off is never
   --dense-start N       decode the first N tokens with all neurons, then choose
@@ -125,9 +128,13 @@ Result<Options> parse_options(int count, const char* const* arguments) {
 }
 
 SelectionSettings selection_of(const Options& options, SelectionSettings defaults) {
+  bool fused = false, sensitive = false;
   for (const auto& [name, value] : options.selection) {
     static_cast<void>(static_cast<bool>(assign(defaults, name, value)));
+    fused |= name == "fusion";
+    sensitive |= name == "sensitivity";
   }
+  if (fused && !sensitive && defaults.rule.fusion != Fusion::kShrinkage) defaults.sensitivity = 0;
   return defaults;
 }
 

@@ -26,7 +26,8 @@ struct Options {
 // Fails when a flag is unknown, repeated, incomplete or ill-typed; nothing is read from disk.
 Result<Options> parse_options(int count, const char* const* arguments);
 
-// The artifact's defaults with the user's settings instead. parse_options has checked them.
+// The artifact's defaults with the user's settings instead. parse_options has checked them. The
+// sensitivity belongs to shrinkage: with another fusion it is 0 unless the user gives it, too.
 SelectionSettings selection_of(const Options& options, SelectionSettings defaults);
 
 // What --help prints.

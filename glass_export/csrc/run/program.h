@@ -46,7 +46,7 @@ class Program {
   Result<PrefillViews> prefill(Span<const int64_t> tokens, int64_t position,
                                Span<const float> score_weights);
 
-  // neurons [L,K], L = layers.
+  // neurons [L,K], L = layers; rows may end in kNeuronPadding.
   Result<Span<const float>> decode(int64_t token, int64_t position, Span<const int32_t> neurons,
                                    int64_t layers);
 

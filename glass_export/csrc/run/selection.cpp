@@ -5,6 +5,7 @@
 #include <limits>
 #include <optional>
 #include <string>
+#include <utility>
 
 #include "run/number.h"
 
@@ -48,6 +49,32 @@ Outcome assign_count(int64_t& target, std::string_view name, std::string_view va
   return Done{};
 }
 
+Outcome assign_sensitivity(double& target, std::string_view name, std::string_view value) {
+  const std::optional<double> number = parse_number(value);
+  if (!number || (*number != 0 && *number != 0.25 && *number != 0.5 && *number != 1)) {
+    return failure(name, ": got '", value, "', expected 0, 0.25, 0.5 or 1");
+  }
+  target = *number;
+  return Done{};
+}
+
+// "none", empty as in metadata, or numbers with commas.
+Outcome assign_layers(std::vector<int64_t>& target, std::string_view name, std::string_view value) {
+  std::vector<int64_t> layers;
+  for (std::string_view rest = value == "none" ? "" : value; !rest.empty();) {
+    const std::string_view item = rest.substr(0, rest.find(','));
+    rest.remove_prefix(std::min(rest.size(), item.size() + 1));
+    const std::optional<int64_t> layer = parse_integer(item);
+    if (!layer || *layer < 0 || std::count(layers.begin(), layers.end(), *layer) > 0) {
+      return failure(name, ": got '", value,
+                     "', expected numbers of layers with commas, each given once, or none");
+    }
+    layers.push_back(*layer);
+  }
+  target = std::move(layers);
+  return Done{};
+}
+
 }  // namespace
 
 Outcome assign(SelectionSettings& settings, std::string_view name, std::string_view value) {
@@ -65,6 +92,10 @@ Outcome assign(SelectionSettings& settings, std::string_view name, std::string_v
     return assign_number(settings.rule.tau, name, value, false, std::numeric_limits<double>::max(),
                          "a number of tokens, 0 or more");
   }
+  if (name == "sensitivity") return assign_sensitivity(settings.sensitivity, name, value);
+  if (name == "dense_layers" || name == "dense-layers") {
+    return assign_layers(settings.dense_layers, name, value);
+  }
   if (name == "refresh") {
     return assign_count(settings.refresh, name, value == "off" ? "0" : value,
                         "a whole number of tokens, or off");
@@ -73,7 +104,7 @@ Outcome assign(SelectionSettings& settings, std::string_view name, std::string_v
     return assign_count(settings.dense_start, name, value, "a whole number of tokens, 0 or more");
   }
   return failure(name, ": not a setting of the selection; expected density, fusion, local, prior, ",
-                 "lam, tau, refresh or dense_start");
+                 "lam, tau, sensitivity, dense_layers, refresh or dense_start");
 }
 
 int64_t kept_neurons(double density, int64_t d_ff) {
@@ -82,7 +113,36 @@ int64_t kept_neurons(double density, int64_t d_ff) {
   return std::clamp<int64_t>(rounded, 1, d_ff);
 }
 
-Outcome check_scales(const SelectionSettings& settings) {
+Result<std::vector<int64_t>> layer_budgets(const SelectionSettings& settings, int64_t layers,
+                                           int64_t d_ff) {
+  const std::vector<int64_t>& dense = settings.dense_layers;
+  for (const int64_t layer : dense) {
+    if (layer >= layers) {
+      return failure("dense_layers: got ", layer, ", expected layers 0 to ", layers - 1,
+                     "; give layers of this model, or none");
+    }
+  }
+  const int64_t kept = kept_neurons(settings.density, d_ff);
+  int64_t rest = kept, honoured = 0;
+  for (int64_t n = 1; n <= static_cast<int64_t>(dense.size()) && n < layers; ++n) {
+    const int64_t left = layers * kept - n * d_ff;
+    if (left < 0 || left / (layers - n) < (kept + 1) / 2) break;
+    rest = left / (layers - n);
+    honoured = n;
+  }
+  std::vector<int64_t> budgets(static_cast<size_t>(layers), rest);
+  for (int64_t i = 0; i < honoured; ++i) {
+    budgets[static_cast<size_t>(dense[static_cast<size_t>(i)])] = d_ff;
+  }
+  return budgets;
+}
+
+Outcome check_rule(const SelectionSettings& settings) {
+  if (settings.sensitivity > 0 && settings.rule.fusion != Fusion::kShrinkage) {
+    return failure("sensitivity: got ", settings.sensitivity, " with fusion '",
+                   kFusionNames[static_cast<size_t>(settings.rule.fusion)],
+                   "', expected 0; use fusion 'shrinkage', or leave the sensitivity out");
+  }
   const LocalForm local = settings.rule.local;
   const Statistic prior = settings.prior;
   const bool paired = (local == LocalForm::kSquared && prior == Statistic::kG) ||
@@ -92,6 +152,19 @@ Outcome check_scales(const SelectionSettings& settings) {
                  "' with prior '", kStatisticNames[static_cast<size_t>(prior)],
                  "', which are on different scales; use local 'squared' with prior 'G', or local ",
                  "'A' with prior 'A'");
+}
+
+Failure selection_failure(Status status) {
+  switch (status) {
+    case Status::kNoScoredToken:
+      return failure("local scores: no prompt token was scored, expected at least one; score more ",
+                     "tokens, or use the global fusion");
+    case Status::kNotFinite:
+      return failure("scores: NaN or infinity, expected finite numbers; the prior or the model's ",
+                     "weights are damaged: export the model again");
+    default:
+      return failure("selection: ", status_message(status));
+  }
 }
 
 }  // namespace glass::run

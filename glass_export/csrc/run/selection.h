@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string_view>
+#include <vector>
 
 #include "glass/scoring.h"
 #include "run/status.h"
@@ -18,19 +19,30 @@ struct SelectionSettings {
   double density = 0.5;  // share of the FFN neurons that are kept; 1 is the dense model
   Statistic prior = Statistic::kA;
   Selection rule;
-  int64_t refresh = 0;      // tokens decoded between two refreshes; 0: there are none
-  int64_t dense_start = 0;  // first tokens of an answer that are decoded with all neurons
+  double sensitivity = 0;             // power of F / G in shrinkage: 0, 0.25, 0.5 or 1
+  std::vector<int64_t> dense_layers;  // keep all neurons; the most important first
+  int64_t refresh = 0;                // tokens decoded between two refreshes; 0: there are none
+  int64_t dense_start = 0;            // first tokens of an answer that are decoded with all neurons
 };
 
-// Sets density, fusion, local, prior, lam, tau, refresh or dense_start (as an option: dense-start)
-// from text. Fails when the name is none of these, or the value is unknown or out of range.
+// Sets density, fusion, local, prior, lam, tau, sensitivity, dense_layers, refresh or dense_start
+// (as options: dense-layers, dense-start) from text. Fails when the name is none of these, or the
+// value is unknown or out of range.
 Outcome assign(SelectionSettings& settings, std::string_view name, std::string_view value);
 
 // Neurons K that a layer of width F keeps: density * F rounded half to even, 1 to F.
 int64_t kept_neurons(double density, int64_t d_ff);
 
-// Fails when the fusion cannot combine the local form with the prior: shrinkage needs the same mean
-// of both.
-Outcome check_scales(const SelectionSettings& settings);
+// Neurons that each of L layers of width F keeps; see layer_budgets in glass_export/spec.py. Fails
+// when a dense layer is not in 0..L-1.
+Result<std::vector<int64_t>> layer_budgets(const SelectionSettings& settings, int64_t layers,
+                                           int64_t d_ff);
+
+// Fails when the fusion cannot combine the local form with the prior, since shrinkage needs the
+// same mean of both, or has no sensitivity.
+Outcome check_rule(const SelectionSettings& settings);
+
+// What it means that scoring ended with this status, which is not kOk.
+Failure selection_failure(Status status);
 
 }  // namespace glass::run

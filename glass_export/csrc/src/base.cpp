@@ -20,6 +20,8 @@ const char* status_message(Status status) {
       return "no prompt token was scored";
     case Status::kContextFull:
       return "the tokens do not fit into the key/value cache";
+    case Status::kPaddingMisplaced:
+      return "padding (-1) of a row of neurons precedes an index, or is the whole row";
   }
   return "unknown status";
 }

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include "ffn_check.h"
 #include "glass/ffn.h"
 #include "glass/linear.h"
@@ -40,13 +42,27 @@ bool bundle_format(int64_t bytes, int64_t d_model, BundleFormat& format) {
   return false;
 }
 
+Span<const int32_t> without_padding(Span<const int32_t> neurons) {
+  if (neurons.size == 0 || neurons[neurons.size - 1] != kNeuronPadding) return neurons;
+  const auto is_neuron = [](int32_t neuron) { return neuron != kNeuronPadding; };
+  const int32_t* const padding = std::partition_point(neurons.begin(), neurons.end(), is_neuron);
+  bool others = false;  // without branches, so that the compiler can use vectors
+  for (const int32_t* entry = padding; entry != neurons.end(); ++entry) others |= is_neuron(*entry);
+  return others ? neurons
+                : Span<const int32_t>(neurons.data, static_cast<size_t>(padding - neurons.begin()));
+}
+
 Status check_neurons(Span<const int32_t> neurons, int64_t d_ff) {
   if (neurons.data == nullptr || neurons.size == 0 || d_ff <= 0) return Status::kInvalidArgument;
-  // Without branches, so that the compiler can use vectors.
-  bool outside = false, unsorted = false;
+  neurons = without_padding(neurons);
+  if (neurons.size == 0) return Status::kPaddingMisplaced;
+  bool outside = false, unsorted = false;  // without branches, as above
   for (size_t k = 0; k < neurons.size; ++k) outside |= neurons[k] < 0 || neurons[k] >= d_ff;
   for (size_t k = 1; k < neurons.size; ++k) unsorted |= neurons[k] <= neurons[k - 1];
-  if (outside) return Status::kIndexOutOfRange;
+  if (outside) {
+    const auto* const padding = std::find(neurons.begin(), neurons.end(), kNeuronPadding);
+    return padding != neurons.end() ? Status::kPaddingMisplaced : Status::kIndexOutOfRange;
+  }
   return unsorted ? Status::kIndexNotAscending : Status::kOk;
 }
 
@@ -66,6 +82,7 @@ Status sparse_ffn(const FfnBundle& ffn, Activation activation, Span<const float>
   }
   const Status checked = check_neurons(neurons, ffn.d_ff);
   if (checked != Status::kOk) return checked;
+  neurons = without_padding(neurons);
   const auto size = static_cast<int64_t>(x.size), count = static_cast<int64_t>(neurons.size);
   const int64_t tokens = size / ffn.d_model;
   const int64_t threads = std::min(parallel.threads, count);

@@ -5,12 +5,13 @@ Legend: L layers, D model width, F FFN width, K kept neurons.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from glass_export.errors import ArtifactError
 from glass_export.manifest import TargetInfo
 from glass_export.runtime.base import IndexArray
 from glass_export.runtime.onnxruntime.graphs import Buffer, Graph, Loader
@@ -28,7 +29,7 @@ class Decoder(Protocol):
     """Runs one token with the chosen neurons."""
 
     def select(self, indices: IndexArray | None) -> None:
-        """See Backend.select. Shape: [L,K]."""
+        """See Backend.select. Shape: [L,K] with padding."""
         ...
 
     def run(self) -> None:
@@ -41,8 +42,20 @@ def make_decoder(target: TargetInfo, loader: Loader, dims: ModelDims, bind: Bind
     if target.custom_ops:
         return BundleDecoder(loader, dims, bind)
     if target.ffn_dtype == "fp32":
-        return RowDecoder(loader, dims, bind)
+        return RowDecoder(loader, dims, bind, one_size=_has_one_size(target))
     return SessionDecoder(loader, dims, bind)
+
+
+def _has_one_size(target: TargetInfo) -> bool:
+    """Whether the inputs of decode share one symbol for the kept neurons of all layers."""
+    inputs = target.signatures["decode"].inputs
+    rows = [spec.shape[0] for spec in inputs if spec.name.startswith("down.")]
+    return len(set(rows)) < len(rows)
+
+
+def neurons_of(row: NDArray[np.int32]) -> NDArray[np.int32]:
+    """The neurons of a row without its padding, -1."""
+    return row[row >= 0]
 
 
 class BundleDecoder:
@@ -70,10 +83,12 @@ class RowDecoder:
     Dense decoding reads the mapped weights in place, without packing.
     """
 
-    def __init__(self, loader: Loader, dims: ModelDims, bind: Bind) -> None:
-        self._dims, self._weights = dims, loader.weights
+    def __init__(self, loader: Loader, dims: ModelDims, bind: Bind, *, one_size: bool) -> None:
+        """``one_size``: the graphs know a single K, as those of version 0.1 do."""
+        self._dims, self._weights, self._one_size = dims, loader.weights, one_size
         self._pack, self._graph = loader.load("pack"), loader.load("decode", arena=True)
         self.rows: dict[str, Buffer] = {}
+        self._kept: list[int] = []
         bind(self._graph)
         self.select(None)
 
@@ -82,12 +97,17 @@ class RowDecoder:
         if indices is None:
             self._bind_rows(self._dense_rows())
             return
-        kept = indices.shape[1]
-        if not self.rows or len(self.rows["down.0"].array) != kept:
-            self.rows = {}  # free the old rows everywhere before the new ones are there
+        kept = [len(neurons_of(row)) for row in indices]
+        if self._one_size and len(set(kept)) > 1:
+            raise ArtifactError(
+                f"neurons: layers keep from {min(kept)} to {max(kept)}, but the graphs of this "
+                "artifact take the same number in all layers; export the model again"
+            )
+        if kept != self._kept:
+            self.rows, self._kept = {}, []  # free the old rows before the new ones are there
             self._bind_rows(self._dense_rows())
             self._pack.unbind()
-            self.rows = self.allocate_rows(kept)
+            self.rows, self._kept = self.allocate_rows(kept), kept
         self._pack.input("ffn_idx", np.ascontiguousarray(indices, np.int32))
         for name, rows in self.rows.items():
             self._pack.output(name, rows)
@@ -98,13 +118,13 @@ class RowDecoder:
         """See Decoder."""
         self._graph.run()
 
-    def allocate_rows(self, kept: int) -> dict[str, Buffer]:
-        """Memory for the rows of K neurons of every layer."""
-        shapes = {"gate_up": (2, kept, self._dims.d_model), "down": (kept, self._dims.d_model)}
+    def allocate_rows(self, kept: Sequence[int]) -> dict[str, Buffer]:
+        """Memory for the rows of so many neurons in each layer."""
+        width = self._dims.d_model
         return {
             f"{part}.{layer}": Buffer.over(np.empty(shape, np.float32))
-            for layer in range(self._dims.layers)
-            for part, shape in shapes.items()
+            for layer, size in enumerate(kept)
+            for part, shape in (("gate_up", (2, size, width)), ("down", (size, width)))
         }
 
     def _dense_rows(self) -> dict[str, Buffer]:
@@ -154,14 +174,14 @@ class SessionDecoder:
         """The decode graph with the weights of the chosen neurons."""
         weights: dict[str, NDArray[Any]] = {}
         attributes: dict[str, Attributes] = {}
-        kept = indices.shape[1]
-        for layer, chosen in enumerate(indices):
+        for layer, row in enumerate(indices):
+            chosen = neurons_of(row)
             gate_up, down = f"ffn.{layer}.gate_up", f"ffn.{layer}.down"
             for name in (f"{gate_up}.integers", f"{gate_up}.scales"):
                 weights[name] = self._rows(name, chosen)
             weights |= self._columns(down, chosen)
-            attributes[f"{gate_up}.integers"] = {"N": 2 * kept}
-            attributes[f"{down}.integers"] = {"K": kept}
+            attributes[f"{gate_up}.integers"] = {"N": 2 * len(chosen)}
+            attributes[f"{down}.integers"] = {"K": len(chosen)}
         return self._loader.load_resized("decode", weights, attributes)
 
     def _rows(self, name: str, chosen: NDArray[np.int32]) -> NDArray[Any]:

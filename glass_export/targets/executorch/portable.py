@@ -54,10 +54,17 @@ def _scoring_ffn(m: LoweredModule, node: fx.Node) -> Any:
 
 
 def _sparse_ffn(m: LoweredModule, node: fx.Node) -> Any:
+    """Padding of the row, -1, stands for neuron 0, whose activation is multiplied by zero there.
+
+    By a product and not by ``where``, so that XNNPACK takes the whole of it.
+    """
     x, *_, indices, layer, activation = node.args
-    kept = m.value(indices)[layer]
+    row = m.value(indices)[layer]
+    kept = row.clamp(min=0)
     rows = {name: tensor.index_select(0, kept) for name, tensor in m.ffn(node).items()}
-    return torch.mm(_hidden(m.value(x), rows, activation), rows["down"])[None]
+    is_neuron = (row >= 0).to(torch.float32)
+    hidden = _hidden(m.value(x), rows, activation) * is_neuron
+    return torch.mm(hidden, rows["down"])[None]
 
 
 def _positions(m: LoweredModule, position: Tensor) -> Tensor:

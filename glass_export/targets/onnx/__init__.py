@@ -151,15 +151,18 @@ def _declare_outputs(translation: Translation, source: LoweringInput) -> None:
 
 
 def _pack(source: LoweringInput, weights: WeightFile) -> GraphBuilder:
-    """ffn_idx [L,K] -> the rows of the chosen neurons of every layer."""
+    """ffn_idx [L,K] -> the rows of the chosen neurons of every layer; padding, -1, has none."""
     builder = GraphBuilder("pack", weights)
     indices = builder.input(
         TensorSpec(name="ffn_idx", dtype="int32", shape=(len(source.sites), "K"))
     )
+    are_neurons = builder.op(
+        "GreaterOrEqual", indices, builder.constant("first", np.zeros(1, np.int32))
+    )
     for site in source.sites:
         layer = builder.constant(f"layer_{site.layer}", np.array(site.layer, np.int64))
-        kept = builder.op("Gather", indices, layer, axis=0)
+        row, is_neuron = (builder.op("Gather", x, layer, axis=0) for x in (indices, are_neurons))
+        kept = builder.op("Compress", row, is_neuron, axis=0)
         for spec, weight in zip(row_specs(site), ffn_rows(source.prefill, site), strict=True):
-            rows = builder.op("Gather", builder.weight(weight), kept, axis=spec.shape.index("K"))
-            builder.output(rows, spec)
+            builder.output(builder.op("Gather", builder.weight(weight), kept, axis=-2), spec)
     return builder

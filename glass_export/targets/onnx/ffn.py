@@ -138,8 +138,13 @@ def _sparse_rows(t: Translation, node: fx.Node) -> Values:
 
 
 def row_specs(site: FfnSite) -> list[TensorSpec]:
-    """The chosen neurons' rows of one layer, as pack gives and decode takes them."""
-    shapes = {"gate_up": (2, "K", site.d_model), "down": ("K", site.d_model)}
+    """The chosen neurons' rows of one layer, as pack gives and decode takes them.
+
+    Every layer has a dimension of its own: ONNX Runtime gives the same memory to values whose
+    symbolic shapes are the same, and fails when one is larger than the other after all.
+    """
+    kept = f"K_{site.layer}"
+    shapes = {"gate_up": (2, kept, site.d_model), "down": (kept, site.d_model)}
     return [
         TensorSpec(name=f"{part}.{site.layer}", dtype="float32", shape=shape)
         for part, shape in shapes.items()

@@ -56,7 +56,7 @@ def qkv(steps: int) -> tuple[Tensor, Tensor, Tensor]:
 
 def samples() -> dict[str, tuple[object, ...]]:
     x, weight, ffn = torch.randn(1, 3, D_MODEL), torch.randn(D_MODEL), bundle(*ffn_weights())
-    kept = torch.tensor([[0, 1], [3, 17]], dtype=torch.int32)
+    kept = torch.tensor([[0, 1, 5], [3, 17, -1]], dtype=torch.int32)
     attention = (*qkv(3), *caches(), torch.tensor([2]), *tables(), HEADS, 0.25, 0, 0.0)
     return {
         "sparse_ffn": (x, ffn, kept, 1, 0),
@@ -93,7 +93,7 @@ def copies(arguments: tuple[object, ...]) -> list[object]:
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
 def test_sparse_ffn_is_the_semantic_one(activation: str) -> None:
-    weights, kept = ffn_weights(), torch.tensor([[0, 1], [3, 17]], dtype=torch.int32)
+    weights, kept = ffn_weights(), torch.tensor([[0, 1, 5], [3, 17, -1]], dtype=torch.int32)
     x, code = torch.randn(1, 2, D_MODEL), ACTIVATION_CODES[activation]
     for layer in (0, 1):
         wanted = ops.sparse_ffn(x, *weights, kept, layer, activation)
@@ -112,7 +112,7 @@ def test_dense_ffn_is_the_semantic_one(activation: str) -> None:
 @pytest.mark.parametrize("form", FORMS)
 def test_integer_ffns_are_the_semantic_ones_of_rounded_tokens(form: str) -> None:
     stored, weights = integer_ffn(form)
-    x, kept = torch.randn(1, 3, WIDE), torch.tensor([[0, 1], [3, 17]], dtype=torch.int32)
+    x, kept = torch.randn(1, 3, WIDE), torch.tensor([[0, 1, 5], [3, 17, -1]], dtype=torch.int32)
     wanted = ops.sparse_ffn(rounded(x), *weights, kept, 1, "silu")
     assert close(KERNELS.sparse_ffn(x, stored, kept, 1, 0), wanted)
     scores = ops.scoring_ffn(rounded(x), *weights, torch.ones(3), "silu")

@@ -127,6 +127,14 @@ def test_sparse_ffn_is_the_dense_one_with_other_neurons_zeroed(activation: str) 
     assert torch.allclose(got, wanted, atol=1e-4)
 
 
+def test_padding_of_a_row_stands_for_no_neuron() -> None:
+    gate, up, down = ffn_weights()
+    x, rows = torch.randn(1, 2, 24), torch.tensor([[0, 1, 39], [3, -1, -1]], dtype=torch.int32)
+    for layer, kept in enumerate(([0, 1, 39], [3])):
+        wanted = ops.sparse_ffn(x, gate, up, down, torch.tensor([kept]).int(), 0, "silu")
+        assert torch.equal(ops.sparse_ffn(x, gate, up, down, rows, layer, "silu"), wanted)
+
+
 def test_all_neurons_are_the_dense_ffn() -> None:
     gate, up, down = ffn_weights()
     x, every = torch.randn(1, 3, 24), torch.arange(40, dtype=torch.int32)[None]
@@ -140,7 +148,7 @@ def operator_samples() -> dict[str, tuple[object, tuple[object, ...]]]:
     position = torch.tensor([1])
     q, kv = torch.randn(1, 3, HEADS * WIDTH), torch.randn(1, 3, GROUPS * WIDTH)
     settings = (HEADS, 0.25, 0, 0.0)
-    kept = torch.tensor([[1, 2]], dtype=torch.int32)
+    kept = torch.tensor([[1, -1]], dtype=torch.int32)
     return {
         "rms_norm": (ops.rms_norm, (x, weight, 1e-5)),
         "add_rms_norm": (ops.add_rms_norm, (x, x, weight, 1e-5)),

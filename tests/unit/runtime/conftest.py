@@ -106,7 +106,7 @@ class ToyBackend:
             scores = np.where(future, -np.inf, q @ self._keys[layer, :stop].T / 4)
             attention = np.exp(scores - scores.max(-1, keepdims=True))
             x = x + attention / attention.sum(-1, keepdims=True) @ self._values[layer, :stop]
-            rows = slice(None) if neurons is None else neurons[layer]
+            rows = slice(None) if neurons is None else neurons[layer][neurons[layer] >= 0]
             gate, up, down = self._ffn[layer][:, rows]
             normal = x / np.linalg.norm(x, axis=-1, keepdims=True) * 4
             h = np.maximum(normal @ gate.T, 0) * (normal @ up.T)
@@ -191,9 +191,10 @@ def make_session(chat: TextCodec) -> Callable[..., Session]:
     def make(*, eos: tuple[int, ...] = (), text: TextCodec = chat, **options: int) -> Session:
         backend = ToyBackend(chat.tokenizer.get_vocab_size(), **options)
         shape = backend.dims.layers, backend.dims.d_ff
-        names: tuple[Statistic, ...] = ("A", "G")
+        names: tuple[Statistic, ...] = ("A", "G", "I")
         rng = np.random.default_rng(1)
         priors = {name: rng.random(shape, dtype=np.float32) for name in names}
-        return Session(backend, text, priors=priors, defaults=SelectionRecipe(), eos_token_ids=eos)
+        defaults = SelectionRecipe(mode="fixed")
+        return Session(backend, text, priors=priors, defaults=defaults, eos_token_ids=eos)
 
     return make

@@ -123,9 +123,10 @@ def test_threads_belong_to_the_process(artifact: Artifact) -> None:
 
 
 def bad_neurons() -> dict[str, torch.Tensor]:
-    cases = {name: EVERY[:, 3:8].clone() for name in ("large", "negative", "order", "twice")}
-    cases["large"][1, 4], cases["negative"][1, 0] = D_FF, -1
+    cases = {name: EVERY[:, 3:8].clone() for name in REASONS}
+    cases["large"][1, 4], cases["negative"][1, 0] = D_FF, -2
     cases["order"][1, 0], cases["twice"][1, 1] = 5, 3
+    cases["hole"][1, 2], cases["none"][1] = -1, -1
     return cases
 
 
@@ -134,6 +135,8 @@ REASONS = {
     "negative": "a neuron index is negative",
     "order": "not strictly ascending",
     "twice": "not strictly ascending",
+    "hole": r"padding \(-1\) of a row of neurons precedes an index",
+    "none": "is the whole row",
 }
 
 

@@ -133,10 +133,11 @@ def test_sparse_ffn_is_that_of_the_chosen_neurons(
     library: Path, form: str, tokens: int, threads: int
 ) -> None:
     layer, x, indices = layer_of(form), tokens_of(tokens), indices_of()
+    indices[1, 5:] = -1  # padding
     for row in range(L):
         session = ffn_session(library, sparse(row), layer, threads)
         (y,) = session.run(None, {"x": x, "indices": indices})
-        ffn, neurons = layer.ffn(x), indices[row]
+        ffn, neurons = layer.ffn(x), indices[row, : 5 if row == 1 else None]
         assert y.shape == x.shape
         assert_near(y[0], ffn.hidden()[:, neurons] @ ffn.down()[neurons], ffn.scale())
 
@@ -264,6 +265,7 @@ def test_the_shape_of_y_is_that_of_x(library: Path, x: Any, y: Any) -> None:
         ({"indices": np.zeros(L, np.int32)}, r"got int32 \[3\].* expected int32 \[L,K\]"),
         ({"indices": indices_of() + 40}, "a neuron index is negative or not below the FFN width"),
         ({"indices": indices_of()[:, ::-1].copy()}, "not strictly ascending"),
+        ({"indices": np.full((L, 4), -1, np.int32)}, "padding .-1. of a row .* is the whole row"),
     ],
 )
 def test_wrong_inputs_are_named(library: Path, changed: dict[str, Any], message: str) -> None:

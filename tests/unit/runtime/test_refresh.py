@@ -15,7 +15,7 @@ from glass_export.runtime import Generation, SamplingParams, Session
 from glass_export.runtime.base import FloatArray, LocalStatistics
 from glass_export.runtime.sampler import Sampler
 from glass_export.scoring import select_neurons
-from glass_export.spec import kept_neurons
+from glass_export.spec import layer_budgets
 
 MakeSession = Callable[..., Session]
 PROMPT = list(range(40, 61))
@@ -49,8 +49,9 @@ class ByHand:
         return result.logits[0]
 
     def choose(self, selection: Any) -> None:
-        kept = kept_neurons(selection.density, self.backend.dims.d_ff)
-        self.backend.select(select_neurons(self.sums, self.priors, selection, kept))
+        sizes = self.backend.dims.d_ff, self.backend.dims.layers
+        budgets = layer_budgets(selection.density, *sizes, selection.dense_layers)
+        self.backend.select(select_neurons(self.sums, self.priors, selection, budgets))
 
     def answer(self, sampler: Sampler, count: int, selection: Any) -> list[int]:
         """``count`` tokens, chosen by ``sampler``."""
@@ -107,7 +108,7 @@ def test_an_answer_is_that_of_the_written_out_loop(
     make_session: MakeSession, refresh: int, dense_start: int, params: SamplingParams
 ) -> None:
     """Intervals below, at and above the prefill call's 8 tokens."""
-    wanted = {"density": 0.25, "refresh": refresh, "dense_start": dense_start}
+    wanted: dict[str, Any] = {"density": 0.25, "refresh": refresh, "dense_start": dense_start}
     sent: list[str] = []
     session = make_session()
     got = session.generate(TEXT, max_new_tokens=30, sampling=params, stream=sent.append, **wanted)
@@ -116,6 +117,16 @@ def test_an_answer_is_that_of_the_written_out_loop(
     assert "".join(sent) == got.text == session.text.decode(expected)
     plain = make_session().generate(TEXT, max_new_tokens=30, sampling=params, density=0.25)
     assert got.token_ids != plain.token_ids
+
+
+def test_refreshes_keep_the_numbers_of_every_layer(make_session: MakeSession) -> None:
+    wanted: dict[str, Any] = {"density": 0.75, "dense_layers": (1,), "refresh": 4}
+    session = make_session()
+    got = session.generate(TEXT, max_new_tokens=20, sampling=WARM, **wanted)
+    assert list(got.token_ids) == by_hand(make_session(), TEXT, 20, WARM, **wanted)
+    assert got.stats.refreshes > 0 and session._refresh is not None
+    kept = (session._refresh.neurons >= 0).sum(axis=1)
+    assert kept.tolist() == list(layer_budgets(0.75, 24, 2, (1,))) == [12, 24]
 
 
 @pytest.mark.parametrize("target", ["onnx", "executorch"])

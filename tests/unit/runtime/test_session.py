@@ -12,6 +12,7 @@ from glass_export.errors import GenerationError
 from glass_export.runtime import Generation, SamplingParams, Session
 from glass_export.runtime.stats import Stopwatch
 from glass_export.runtime.text import TextCodec
+from glass_export.selection import SelectionRecipe
 
 MakeSession = Callable[..., Session]
 PROMPT = list(range(40, 61))
@@ -157,6 +158,37 @@ def test_every_fusion_and_form_selects(make_session: MakeSession) -> None:
         assert session.select(density=0.3, **option).shape == (2, 7)
 
 
+def test_dense_layers_keep_all_at_the_cost_of_the_others(make_session: MakeSession) -> None:
+    session = make_session()
+    session.prefill(PROMPT, MASK)
+    alike = session.select(density=0.75)
+    neurons = session.select(density=0.75, dense_layers=[1])
+    assert alike.shape == (2, 18) and neurons.shape == (2, 24)
+    assert neurons[1].tolist() == list(range(24))
+    assert (neurons[0, :12] >= 0).all() and (neurons[0, 12:] == -1).all()
+    assert set(neurons[0, :12]) <= set(alike[0])
+    assert session.select(density=1.0, dense_layers=[1]).tolist() == [list(range(24))] * 2
+    np.testing.assert_array_equal(
+        session.select(density=0.5, dense_layers=[1]), session.select(density=0.5)
+    )  # the other one would keep none
+
+
+def test_modes_are_the_rules_of_their_names(make_session: MakeSession) -> None:
+    session = make_session()
+    session.prefill(PROMPT, MASK)
+    options: dict[str, dict[str, Any]] = {
+        "auto": {},
+        "paper-a": {"fusion": "borda", "local": "A", "prior": "A", "lam": 0.5},
+        "paper-i": {"fusion": "borda", "local": "A", "prior": "I", "lam": 0.5},
+        "griffin": {"fusion": "local", "local": "griffin"},
+    }
+    session.defaults = SelectionRecipe(mode="auto")
+    chosen = {mode: session.select(mode=mode) for mode in options}  # type: ignore[arg-type]  # the dict's keys are modes
+    for mode, option in options.items():
+        np.testing.assert_array_equal(session.select(**option), chosen[mode])
+    assert len({neurons.tobytes() for neurons in chosen.values()}) == 4
+
+
 def test_all_statistics_unscored_is_an_error_but_for_the_prior(make_session: MakeSession) -> None:
     session = make_session()
     session.prefill(PROMPT, [0.0] * len(PROMPT))
@@ -199,6 +231,9 @@ def test_unusable_neurons_are_errors(make_session: MakeSession, neurons: Any) ->
         ({"lam": 2.0}, "lam"),
         ({"tau": -1.0}, "tau"),
         ({"tau": float("inf")}, "tau"),
+        ({"mode": "paper-a", "lam": 0.25}, "lam: got 0.25 with mode 'paper-a'"),
+        ({"mode": "auto", "sensitivity": 0.5}, "sensitivity: got 0.5 with fusion 'borda'"),
+        ({"dense_layers": [2]}, r"dense_layers: got \[2\], expected layers 0 to 1"),
         ({"stop": [""]}, "stop"),
         ({"local_tokens": "some"}, "local_tokens"),
         ({"prompt": ""}, "empty"),

@@ -128,8 +128,9 @@ def test_metadata_agrees_with_the_manifest(folder: Path, portable: Path) -> None
         got, dims = decode(constant(path, "get_metadata"), "model.pte"), manifest.model.dims
         for name in ("layers", "d_model", "d_ff", "heads", "kv_heads", "head_dim", "vocab_size"):
             assert got[name] == str(getattr(dims, name))
-        for name in ("density", "fusion", "local", "prior", "lam", "tau"):
+        for name in ("density", "mode", "fusion", "local", "prior", "lam", "tau", "sensitivity"):
             assert got[name] == str(getattr(manifest.selection, name))
+        assert got["dense_layers"] == ",".join(map(str, manifest.selection.dense_layers))
         assert got["model"] == manifest.model.name and got["family"] == manifest.model.family
         assert got["activation"] == manifest.model.activation
         assert got["max_length"] == str(CONTEXT) and got["prefill_chunk"] == str(CHUNK)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tiny_models import CONTEXT, D_FF, LAYERS, tiny_model
 
 from glass_export.artifact import Artifact
@@ -19,7 +20,7 @@ from glass_export.recipe import resolve
 from glass_export.targets.executorch import quantize
 from glass_export.verify import require_passed, verify_artifact
 from glass_export.verify.compare import _mismatches
-from glass_export.verify.eager import PROMPTS, SMOOTH_TOLERANCE, make_reference
+from glass_export.verify.eager import PROMPTS, SMOOTH_TOLERANCE, make_reference, masked
 from glass_export.verify.reference import REFERENCE_NAME, Reference, Tolerance
 
 Exported = Callable[..., Path]
@@ -35,6 +36,17 @@ def test_a_fresh_artifact_passes_and_its_manifest_says_so(
     assert report["tolerance"] == {"logits": SMOOTH_TOLERANCE, "scores": SMOOTH_TOLERANCE}
     manifest = Artifact.open(exported(family, target)).manifest
     assert manifest.verification is not None and manifest.verification["passed"]
+
+
+def test_masked_lets_the_neurons_of_a_row_act_and_its_padding_stand_for_none() -> None:
+    model, ids = tiny_model("llama"), torch.tensor([[0, 5, 9, 200]])
+    rows = np.array([[*range(D_FF)], [1, 4, *[-1] * (D_FF - 2)], [D_FF - 1, *[-1] * (D_FF - 1)]])
+    with masked(model, find_ffns(model), rows.astype(np.int32), first=0):
+        got = model(ids).logits
+    for layer, row in zip(model.model.layers, rows, strict=True):
+        others = np.setdiff1d(np.arange(D_FF), row)
+        layer.mlp.down_proj.weight[:, others] = 0
+    assert torch.allclose(got, model(ids).logits, atol=1e-5)
 
 
 @pytest.fixture

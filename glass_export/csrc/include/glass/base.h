@@ -14,12 +14,17 @@ enum class Status : int32_t {
   kOk = 0,
   kInvalidArgument = 1,    // a size, shape or parameter that cannot be
   kScratchTooSmall = 2,    // the scratch span is shorter than the matching *_scratch() says
-  kIndexOutOfRange = 3,    // a neuron index is negative or not below F
+  kIndexOutOfRange = 3,    // a neuron index is negative, and no padding, or not below F
   kIndexNotAscending = 4,  // neuron indices are unsorted or repeat
   kNotFinite = 5,          // NaN or infinity where a finite number is needed
   kNoScoredToken = 6,      // local scores are asked for, but no prompt token was scored
   kContextFull = 7,        // position + tokens exceeds the length of the key/value cache
+  kPaddingMisplaced = 8,   // padding of a row of neurons precedes an index, or is the whole row
 };
+
+// Fills a row of neuron indices up to the longest row: layers may keep different numbers of
+// neurons.
+constexpr int32_t kNeuronPadding = -1;
 
 // A short English sentence for a status, never null.
 const char* status_message(Status status);

@@ -1,7 +1,8 @@
 // The gated feed-forward network, stored once, neuron by neuron.
 //
-// Legend: S tokens, D model width, F FFN width, K kept neurons. All arrays are row-major float32,
-// but for bundles of integers. h = act(x gate^T) * (x up^T) in R^F, y = h down^T.
+// Legend: S tokens, D model width, F FFN width, K kept neurons, K' entries of a row that holds
+// them. All arrays are row-major float32, but for bundles of integers. h = act(x gate^T) * (x up^T)
+// in R^F, y = h down^T.
 #pragma once
 
 #include "glass/base.h"
@@ -39,7 +40,12 @@ int64_t bundle_bytes(BundleFormat format, int64_t d_model);
 // The integer format whose bundles for D have so many bytes; false when there is none.
 bool bundle_format(int64_t bytes, int64_t d_model, BundleFormat& format);
 
-// kOk when `neurons` [K] can be passed to sparse_ffn: ascending, no repetition, all in [0, F).
+// The neurons [K] of a row [K'], without the padding (kNeuronPadding) at its end. Where padding
+// precedes an index, which check_neurons refuses, the row as it is.
+Span<const int32_t> without_padding(Span<const int32_t> neurons);
+
+// kOk when the row `neurons` [K'] can be passed to sparse_ffn: at least one neuron, ascending, no
+// repetition, all in [0, F), then nothing but padding.
 Status check_neurons(Span<const int32_t> neurons, int64_t d_ff);
 
 // Floats of scratch that sparse_ffn needs for `tokens` S on `threads` threads.
@@ -47,7 +53,8 @@ size_t sparse_ffn_scratch(const FfnBundle& ffn, int64_t tokens, int64_t threads)
 
 // y [S,D] = FFN of the chosen neurons alone; reads exactly their bundles, in place.
 //
-// x [S,D], neurons [K] ascending without repetition (checked), 1 <= K <= F. K = F is the dense FFN.
+// x [S,D], neurons [K'] as check_neurons wants them (checked), 1 <= K <= F. K = F is the dense FFN;
+// padding costs nothing and changes no bit.
 // With integer weights x is quantised to int8, with a scale for each kGroupSize values of a token.
 Status sparse_ffn(const FfnBundle& ffn, Activation activation, Span<const float> x,
                   Span<const int32_t> neurons, Span<float> y, Span<float> scratch,

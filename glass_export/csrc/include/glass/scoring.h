@@ -1,7 +1,8 @@
 // Which neurons to keep: the same results, bit by bit, as glass_export/scoring.py, whose docstring
 // defines them. Golden vectors for both: tests/golden/scoring.json.
 //
-// Legend: L layers, F FFN width, K kept neurons, T scored tokens. Arrays [L,F] are row-major.
+// Legend: L layers, F FFN width, K kept neurons, T scored tokens; F and G are also two statistics
+// of the null text. Arrays [L,F] are row-major.
 #pragma once
 
 #include "glass/base.h"
@@ -28,13 +29,17 @@ struct Selection {
 
 // What is known of the neurons before any prompt. `scores` [L,F] may be empty for Fusion::kLocal;
 // `ranks` [L,F], as prior_ranks() makes them, saves Borda half of its work and may be empty.
+// `weights` [L,F], as sensitivity_weights() makes them, are for Fusion::kShrinkage alone, whose
+// mean is multiplied with them; empty for sensitivity 0.
 struct Prior {
   Span<const float> scores;
   Span<const int32_t> ranks;
+  Span<const double> weights;
 
   Prior() = default;
-  Prior(Span<const float> all_scores, Span<const int32_t> all_ranks = {})
-      : scores(all_scores), ranks(all_ranks) {}
+  Prior(Span<const float> all_scores, Span<const int32_t> all_ranks = {},
+        Span<const double> all_weights = {})
+      : scores(all_scores), ranks(all_ranks), weights(all_weights) {}
 };
 
 // Local scores [L,F] of a form. kNoScoredToken when T is 0.
@@ -48,9 +53,15 @@ Status ranks(Span<const float> scores, Span<int32_t> ranks, Span<uint32_t> scrat
 Status borda(Span<const int32_t> local_ranks, Span<const int32_t> prior_ranks, double lam,
              Span<uint32_t> fused);
 
-// fused [F] = (T local + tau prior) / (T + tau) in double without fused multiply-add, rounded once.
+// fused [F] = (T local + tau prior) / (T + tau), times weights unless they are empty, in double
+// without fused multiply-add, rounded once.
 Status shrinkage(Span<const float> local_mean, double tokens, Span<const float> prior, double tau,
-                 Span<float> fused);
+                 Span<float> fused, Span<const double> weights = {});
+
+// weights = (F / G)^sensitivity, 0 where G is 0, by square roots in double; effect is F, activity
+// G, both of any shape. sensitivity is 0.25, 0.5 or 1. kNotFinite when a value is negative, too.
+Status sensitivity_weights(Span<const float> effect, Span<const float> activity, double sensitivity,
+                           Span<double> weights);
 
 // The K largest of one layer, ties to the lower index: neurons [K] ascending, K = neurons.size.
 // scratch 2 F uint32.
@@ -64,10 +75,11 @@ Status prior_ranks(Span<const float> scores, int64_t layers, int64_t d_ff, Span<
 // uint32 words of scratch that select_neurons needs on `threads` threads.
 size_t select_neurons_scratch(int64_t d_ff, int64_t threads = 1);
 
-// The whole choice: neurons [L,K] for a prompt; threads share the layers.
+// The whole choice: neurons [L,K] for a prompt; threads share the layers. budgets [L]: how many
+// each layer keeps, 1 to K, the rest of its row being kNeuronPadding; empty for K in every layer.
 // With T = 0 shrinkage keeps the prior alone, as the reference does.
 Status select_neurons(const TokenSums& sums, const Prior& prior, const Selection& selection,
                       int64_t layers, int64_t d_ff, Span<int32_t> neurons, Span<uint32_t> scratch,
-                      const Parallel& parallel = serial());
+                      const Parallel& parallel = serial(), Span<const int64_t> budgets = {});
 
 }  // namespace glass

@@ -1,0 +1,150 @@
+"""Evaluation of a model itself, in float32, before any export.
+
+Legend: L layers, F FFN width.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from glass_export import package
+from glass_export.calibrate.text import MIN_TOKENS
+from glass_export.errors import EvaluationError
+from glass_export.evaluate.continuations import answer_prompts
+from glass_export.evaluate.eager import EagerModel
+from glass_export.evaluate.methods import Chooser, Method
+from glass_export.evaluate.priors import measure_prior
+from glass_export.evaluate.protocol import run_texts
+from glass_export.evaluate.summary import Evaluation, evaluation, versions
+from glass_export.evaluate.sweep import EvalSettings
+from glass_export.families import find_ffns
+from glass_export.load import LoadedModel, load_model
+from glass_export.paths import cache_dir
+from glass_export.recipe import CalibrationRecipe, Recipe, SelectionRecipe
+from glass_export.runtime.base import FloatArray
+from glass_export.runtime.request import checked_threads
+from glass_export.runtime.text import TextCodec
+from glass_export.scoring import Priors
+from glass_export.spec import FfnSite
+
+DENSE = Method("dense", SelectionRecipe(density=1.0))
+
+
+def evaluate_model(
+    recipe: Recipe,
+    settings: EvalSettings,
+    *,
+    auto: SelectionRecipe | None = None,
+    threads: int | None = None,
+) -> Evaluation:
+    """How faithful the methods are to the dense model.
+
+    Args:
+        recipe: Names the model and says how its prior is measured.
+        settings: What is compared, and on what.
+        auto: The rule that the method ``auto`` stands for; None when there is none.
+        threads: CPU threads; None takes all that the process may use.
+
+    Raises:
+        EvaluationError: the settings do not fit together or the model, or no answer is long enough.
+        GlassError: the model cannot be loaded, or its prior not be measured.
+    """
+    methods = settings.sweep.expand(recipe.selection.density, auto)
+    _check_lengths(methods)
+    with _threads(checked_threads(threads)):
+        loaded = load_model(recipe.model)
+        model, sites = loaded.model, find_ffns(loaded.model)
+        chooser = _chooser(loaded, sites, recipe.calibration, methods, settings.answers.seed)
+        texts = answer_prompts(
+            model,
+            _codec(loaded),
+            settings.prompts,
+            settings.answers,
+            eos_token_ids=loaded.eos_token_ids,
+            model_sha256=loaded.source.sha256,
+            cache=cache_dir() / "answers",
+        )
+        every = settings.every_of(model.get_output_embeddings().weight.shape[0])
+        eager = EagerModel(model, sites, every=every)
+        traces = run_texts(eager, texts, [*methods, DENSE], chooser)
+    return evaluation(
+        settings,
+        methods,
+        traces[:-1],
+        texts,
+        traces[-1],
+        every,
+        subject=recipe.model.name,
+        where="the model itself, float32",
+        versions=versions("torch", "transformers"),
+    )
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _check_lengths(methods: Sequence[Method]) -> None:
+    """Raise EvaluationError for a prior of too few tokens, before a model is loaded."""
+    lengths = [row.null_text.tokens for row in methods if row.null_text.tokens is not None]
+    if min(lengths, default=MIN_TOKENS) < MIN_TOKENS:
+        raise EvaluationError(
+            f"prior_tokens: got {min(lengths)}, expected at least {MIN_TOKENS}; fewer do not give "
+            "a usable prior"
+        )
+
+
+def _chooser(
+    loaded: LoadedModel,
+    sites: list[FfnSite],
+    recipe: CalibrationRecipe,
+    methods: Sequence[Method],
+    seed: int,
+) -> Chooser:
+    """Measure the priors and magnitudes that the methods need."""
+    texts = dict.fromkeys(row.null_text for row in methods if row.uses_prior)
+    if any(text.start != "null" for text in texts):
+        package.template_prompt(loaded)  # a model without a template is told so at once
+    priors = {text: Priors(measure_prior(loaded, sites, recipe, text).statistics) for text in texts}
+    by_weight = any(row.choice == "magnitude" for row in methods)
+    return Chooser(priors, magnitudes(loaded.model, sites) if by_weight else None, seed)
+
+
+def magnitudes(model: PreTrainedModel, sites: Sequence[FfnSite]) -> FloatArray:
+    """Product of the norms of a neuron's gate, up and down weights [L,F]."""
+    rows = []
+    for site in sites:
+        ffn = model.get_submodule(site.path)
+        gate, up, down = (
+            ffn.get_submodule(name).get_parameter("weight").detach().float()
+            for name in (site.gate, site.up, site.down)
+        )
+        rows.append((gate.norm(dim=1) * up.norm(dim=1) * down.norm(dim=0)).cpu().numpy())
+    return np.stack(rows).astype(np.float32)
+
+
+def _codec(loaded: LoadedModel) -> TextCodec:
+    """Text as an artifact of the model handles it."""
+    with tempfile.TemporaryDirectory() as folder:
+        package.write_tokenizer(loaded, Path(folder))
+        config, template = (
+            path if path.is_file() else None
+            for path in (
+                Path(folder) / "tokenizer_config.json",
+                Path(folder) / "chat_template.jinja",
+            )
+        )
+        return TextCodec.open(Path(folder) / "tokenizer.json", config, template)

@@ -1,0 +1,174 @@
+"""Recipe search: which rule chooses a model's neurons best, measured on its own held-out text."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from glass_export.errors import ArtifactError
+from glass_export.evaluate.eager import EagerModel
+from glass_export.evaluate.methods import Chooser, Method, NullText
+from glass_export.evaluate.priors import measure_prior
+from glass_export.load import LoadedModel
+from glass_export.log import logger
+from glass_export.manifest import JudgedRule, SearchInfo
+from glass_export.paths import cache_dir
+from glass_export.prior import Prior
+from glass_export.recipe import CalibrationRecipe
+from glass_export.schema import from_data, to_data
+from glass_export.scoring import Priors
+from glass_export.search import candidates
+from glass_export.search.judge import Judge
+from glass_export.search.texts import held_out_texts
+from glass_export.selection import SelectionRecipe
+from glass_export.spec import FfnSite, NullStart
+
+__all__ = ["Settled", "settle"]
+
+VERSION = 1
+"""Of what is searched; part of the cache's key."""
+
+LARGE_VOCABULARY = 200_000
+"""With more entries than this, every fourth decode step is measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The rule of an export, the prior that it uses, and how the rule was found (None: given)."""
+
+    selection: SelectionRecipe
+    prior: Prior
+    search: SearchInfo | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """Outcome of a search, as it is cached."""
+
+    selection: SelectionRecipe
+    text: NullStart
+    info: SearchInfo
+
+
+def settle(
+    loaded: LoadedModel,
+    sites: list[FfnSite],
+    calibration: CalibrationRecipe,
+    selection: SelectionRecipe,
+) -> Settled:
+    """Find the rule if the recipe leaves it open, and measure the prior that the rule needs.
+
+    Rules are compared at ``selection.density`` without refresh, by the KL of their predictions to
+    the dense model's on text that the model wrote itself and no prior was measured on.
+
+    Args:
+        loaded: The model.
+        sites: Its FFNs.
+        calibration: How priors are measured.
+        selection: What the recipe says; in mode ``auto`` the rule is searched.
+
+    Raises:
+        CalibrationError: the model writes no text, or its prior cannot be measured.
+    """
+    if selection.mode != "auto" or selection.density == 1.0:
+        return Settled(selection, measure_prior(loaded, sites, calibration, NullText()), None)
+    path = _cache_path(loaded, sites, calibration, selection.density)
+    found = _load(path) or _search(loaded, sites, calibration, selection)
+    _save(path, found)
+    prior = measure_prior(loaded, sites, calibration, NullText(start=found.text))
+    rule = {name: getattr(found.selection, name) for name in _RULE}
+    return Settled(replace(selection, mode="auto", **rule), prior, found.info)
+
+
+_RULE = ("fusion", "local", "prior", "lam", "tau", "sensitivity", "dense_layers")
+
+
+def _search(
+    loaded: LoadedModel,
+    sites: list[FfnSite],
+    calibration: CalibrationRecipe,
+    selection: SelectionRecipe,
+) -> _Found:
+    starts: tuple[NullStart, ...] = ("null",)
+    if loaded.tokenizer.chat_template:
+        starts = ("null", "template", "mixed")
+    priors = {
+        NullText(start=start): Priors(
+            measure_prior(loaded, sites, calibration, NullText(start=start)).statistics
+        )
+        for start in starts
+    }
+    began = time.monotonic()
+    texts = held_out_texts(loaded, calibration, cache_dir() / "priors")
+    vocabulary = loaded.model.get_output_embeddings().weight.shape[0]
+    model = EagerModel(loaded.model, sites, every=4 if vocabulary > LARGE_VOCABULARY else 1)
+    judge = Judge(model, texts, Chooser(priors, None))
+    judge.compare([*candidates.fusions(selection, starts)])
+    judge.compare([*candidates.settings(judge.best)])
+    layer_kl = judge.layer_kl(judge.best)
+    judge.compare([*candidates.dense_layers(judge.best, layer_kl)])
+    info = SearchInfo(
+        density=selection.density,
+        texts=len(texts),
+        steps=sum(text.steps for text in texts),
+        seconds=round(time.monotonic() - began, 1),
+        layer_kl=tuple(round(value, 5) for value in layer_kl),
+        rules=_ranking(judge),
+    )
+    best = judge.best
+    logger.info("selection: %s, KL %.3f", best.name, judge.results[best].value)
+    return _Found(selection=best.selection, text=best.null_text.start, info=info)
+
+
+def _ranking(judge: Judge) -> tuple[JudgedRule, ...]:
+    def row(method: Method) -> JudgedRule:
+        mean = judge.results[method]
+        return JudgedRule(
+            rule=method.name,
+            text=method.null_text.start,
+            kl=round(mean.value, 5),
+            error=round(mean.error, 5),
+        )
+
+    ordered: Sequence[Method] = sorted(judge.results, key=lambda m: judge.results[m].value)
+    return tuple(row(method) for method in ordered)
+
+
+def _cache_path(
+    loaded: LoadedModel, sites: list[FfnSite], calibration: CalibrationRecipe, density: float
+) -> Path:
+    key: dict[str, Any] = {
+        "version": VERSION,
+        "model_sha256": loaded.source.sha256,
+        "sites": [to_data(site) for site in sites],
+        "calibration": to_data(calibration),
+        "density": density,
+    }
+    name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+    return cache_dir() / "searches" / f"{name}.json"
+
+
+def _load(path: Path) -> _Found | None:
+    if not path.is_file():
+        return None
+    try:
+        data = json.loads(path.read_text("utf-8"))
+        return from_data(_Found, data, error=ArtifactError, where=path.name)
+    except (OSError, ValueError, ArtifactError) as problem:
+        logger.warning("cached search: %s; ignored, it is made again", problem)
+        return None
+
+
+def _save(path: Path, found: _Found) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(to_data(found), indent=1) + "\n", "utf-8")
+        partial.replace(path)
+    except OSError as problem:
+        logger.warning("cached search: cannot write %s (%s); going on without", path, problem)
