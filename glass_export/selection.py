@@ -17,6 +17,7 @@ from glass_export.spec import Statistic
 
 Fusion = Literal["borda", "shrinkage", "local", "global"]
 LocalForm = Literal["A", "griffin", "squared"]
+LocalTokens = Literal["user", "all"]
 Mode = Literal["auto", "fixed", "paper-a", "paper-i", "griffin"]
 
 SENSITIVITIES = (0.0, 0.25, 0.5, 1.0)
@@ -29,6 +30,7 @@ class Rule:
 
     fusion: Fusion = "borda"
     local: LocalForm = "A"
+    local_tokens: LocalTokens = "user"
     prior: Statistic = "A"
     lam: float = 0.5
     tau: float = 128.0
@@ -42,9 +44,9 @@ RULES: Mapping[Mode, Rule] = MappingProxyType(
     {
         "auto": Rule(fusion="shrinkage", local="squared", prior="G", tau=64.0),
         "fixed": Rule(),
-        "paper-a": Rule(fusion="borda", local="A", prior="A", lam=0.5),
-        "paper-i": Rule(fusion="borda", local="A", prior="I", lam=0.5),
-        "griffin": Rule(fusion="local", local="griffin"),
+        "paper-a": Rule(fusion="borda", local="A", local_tokens="all", prior="A", lam=0.5),
+        "paper-i": Rule(fusion="borda", local="A", local_tokens="all", prior="I", lam=0.5),
+        "griffin": Rule(fusion="local", local="griffin", local_tokens="all"),
     }
 )
 """The rule of every mode: of ``auto`` until an export has searched for one, of ``fixed`` as far as
@@ -70,6 +72,8 @@ class SelectionRecipe:
             field of the rule is given and ``auto`` otherwise.
         fusion: How the prompt's scores and the prior are combined; see :mod:`.scoring`.
         local: Score of the prompt's neurons.
+        local_tokens: Prompt tokens that it covers: the ``user``'s own words (of a plain string all
+            but special tokens), or ``all``, special tokens and template included.
         prior: Statistic of the global prior.
         lam: Weight of the prior in ``borda``, 0 to 1.
         tau: Weight of the prior in ``shrinkage``, in tokens.
@@ -89,6 +93,7 @@ class SelectionRecipe:
     mode: Mode = None  # type: ignore[assignment]  # this and the rule: concrete after __post_init__
     fusion: Fusion = None  # type: ignore[assignment]
     local: LocalForm = None  # type: ignore[assignment]
+    local_tokens: LocalTokens = None  # type: ignore[assignment]
     prior: Statistic = None  # type: ignore[assignment]
     lam: float = None  # type: ignore[assignment]
     tau: float = None  # type: ignore[assignment]

@@ -16,6 +16,9 @@ from glass_export.cli.options import values
 if TYPE_CHECKING:
     from glass_export.evaluate.summary import Evaluation
     from glass_export.evaluate.sweep import EvalSettings
+    from glass_export.load import LoadedModel
+    from glass_export.recipe import SelectionRecipe
+    from glass_export.spec import FfnSite, NullStart
 
 T = TypeVar("T", int, float)
 SWEEPS = "What is compared: every combination of values, joined by commas"
@@ -157,11 +160,11 @@ def _is_artifact(subject: str) -> bool:
 
 
 def _default_methods(subject: str, sweeps: dict[str, Any]) -> tuple[str, ...]:
-    """The standard rules and, where they can be had, an artifact's own and the oracle."""
+    """The standard rules, the subject's own and, where it can be had, the oracle."""
     from glass_export.evaluate.sweep import STANDARD
 
     if not _is_artifact(subject):
-        return (*STANDARD, "oracle")
+        return (*STANDARD, "auto", "oracle")
     chosen_again = any((*sweeps["refresh"], *sweeps["dense_start"]))
     return (*STANDARD, "auto", *(() if chosen_again else ("oracle",)))
 
@@ -177,8 +180,13 @@ def _evaluate(subject: str, settings: EvalSettings, threads: int | None) -> Eval
     recipe = resolve(subject)  # before torch is imported, which takes seconds
 
     from glass_export.evaluate.run import evaluate_model
+    from glass_export.search import settle
 
-    return evaluate_model(recipe, settings, threads=threads)
+    def find(loaded: LoadedModel, sites: list[FfnSite]) -> tuple[SelectionRecipe, NullStart]:
+        settled = settle(loaded, sites, recipe.calibration, recipe.selection)
+        return settled.selection, settled.prior.text
+
+    return evaluate_model(recipe, settings, find_auto=find, threads=threads)
 
 
 def _show(outcome: Evaluation, *, as_json: bool) -> None:

@@ -193,19 +193,23 @@ class Runner:
             neurons = self._chooser.neurons(method, known, lambda: whole, index)
             self._session.set_neurons(neurons)
             return neurons
-        self._prefill(text, spans[0][0], method.prompt_tokens)
+        self._prefill(text, spans[0][0], method)
         first = replace(method.selection, dense_start=0)
         neurons = self._session.select(**asdict(first))
         if method.selection.dense_start:
-            self._prefill(text, 0, method.prompt_tokens)
+            self._prefill(text, 0, method)
             self._session.select(**asdict(method.selection))
         return neurons
 
     def _prefill(
-        self, text: EvalText, steps: int = 0, prompt_tokens: int | None = None
+        self, text: EvalText, steps: int = 0, method: Method | None = None
     ) -> LocalStatistics:
-        """Read the prompt and the tokens of the first decode steps densely; their statistics."""
-        weights = [*text.first_weights(prompt_tokens), *[1.0] * steps]
+        """Read the prompt and the tokens of the first decode steps densely; their statistics.
+
+        The prompt's are of the tokens that ``method`` scores; None is the user's words.
+        """
+        scope = (method.selection.local_tokens, method.prompt_tokens) if method else ()
+        weights = [*text.scored(*scope), *[1.0] * steps]
         tokens = [*text.prompt, *text.continuation[:steps]]
         return self._session.prefill(tokens, weights).statistics
 

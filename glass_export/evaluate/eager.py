@@ -25,6 +25,7 @@ from transformers import DynamicCache, PreTrainedModel
 from glass_export.evaluate.texts import EvalText
 from glass_export.nn.hooks import down_hooks
 from glass_export.runtime.base import LocalStatistics
+from glass_export.selection import LocalTokens
 from glass_export.spec import FfnSite
 
 _TINY = 1e-30
@@ -60,9 +61,9 @@ class DensePass:
     nll: NDArray[np.float64]
     keys_values: tuple[tuple[Tensor, Tensor], ...]
 
-    def prompt(self, count: int | None = None) -> LocalStatistics:
-        """Statistics of the prompt's scored tokens, or of the first ``count`` of them."""
-        weights = torch.tensor(self.text.first_weights(count))
+    def prompt(self, tokens: LocalTokens = "user", count: int | None = None) -> LocalStatistics:
+        """Statistics of the prompt's scored tokens; see EvalText.scored."""
+        weights = torch.tensor(self.text.scored(tokens, count))
         return _statistics(self.magnitudes[:, : len(weights)], weights)
 
     def answer(self, start: int, stop: int) -> LocalStatistics:

@@ -24,9 +24,9 @@ from glass_export.spec import NullStart, layer_budgets
 Choice = Literal["rule", "random", "magnitude", "oracle"]
 
 RULES: dict[str, SelectionRecipe] = {
-    "griffin": SelectionRecipe(fusion="local", local="griffin"),
-    "a-glass": SelectionRecipe(fusion="borda", local="A", prior="A"),
-    "i-glass": SelectionRecipe(fusion="borda", local="A", prior="I"),
+    "griffin": SelectionRecipe(mode="griffin"),
+    "a-glass": SelectionRecipe(mode="paper-a"),
+    "i-glass": SelectionRecipe(mode="paper-i"),
     "squared": SelectionRecipe(fusion="borda", local="squared", prior="G"),
     "fisher": SelectionRecipe(fusion="borda", local="squared", prior="F"),
     "shrinkage": SelectionRecipe(fusion="shrinkage", local="squared", prior="G"),

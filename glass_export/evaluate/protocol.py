@@ -19,6 +19,7 @@ from glass_export.evaluate.texts import EvalText
 from glass_export.evaluate.trace import Trace
 from glass_export.log import progress
 from glass_export.runtime.base import IndexArray, LocalStatistics
+from glass_export.selection import LocalTokens
 
 BATCH = 16
 """Most choices of neurons that run together."""
@@ -34,11 +35,11 @@ def run_text(
     common: dict[int, NDArray[np.float64]] = {}
     whole = _once(lambda: _known(dense, text.steps))
     for (start, stop), members in _spans(methods, text.steps).items():
-        limits = {methods[m].prompt_tokens for m in members}
-        known = {limit: _known(dense, start, limit) for limit in limits}
+        known = {
+            scope: _known(dense, start, *scope) for scope in {_scope(methods[m]) for m in members}
+        }
         chosen = [
-            chooser.neurons(methods[m], known[methods[m].prompt_tokens], whole, index)
-            for m in members
+            chooser.neurons(methods[m], known[_scope(methods[m])], whole, index) for m in members
         ]
         for m, neurons in zip(members, chosen, strict=True):
             common.setdefault(m, overlap(neurons, whole().sq_sum))
@@ -68,12 +69,19 @@ def run_texts(
     return [list(column) for column in zip(*rows, strict=True)]
 
 
-def _known(dense: DensePass, steps: int, prompt_tokens: int | None = None) -> LocalStatistics:
+def _scope(method: Method) -> tuple[LocalTokens, int | None]:
+    """Which tokens of the prompt a method scores."""
+    return method.selection.local_tokens, method.prompt_tokens
+
+
+def _known(
+    dense: DensePass, steps: int, tokens: LocalTokens = "user", count: int | None = None
+) -> LocalStatistics:
     """What a driver has seen densely when it chooses at decode step ``steps``.
 
-    ``prompt_tokens``: scored tokens of the prompt that count; None is all.
+    ``tokens`` and ``count``: see EvalText.scored.
     """
-    known = dense.prompt(prompt_tokens)
+    known = dense.prompt(tokens, count)
     if steps:
         known.add(dense.answer(0, steps))
     return known

@@ -6,7 +6,7 @@ Legend: L layers, F FFN width.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -32,7 +32,9 @@ from glass_export.runtime.base import FloatArray
 from glass_export.runtime.request import checked_threads
 from glass_export.runtime.text import TextCodec
 from glass_export.scoring import Priors
-from glass_export.spec import FfnSite
+from glass_export.spec import FfnSite, NullStart
+
+FindRule = Callable[[LoadedModel, list[FfnSite]], tuple[SelectionRecipe, NullStart]]
 
 DENSE = Method("dense", SelectionRecipe(density=1.0))
 
@@ -41,7 +43,7 @@ def evaluate_model(
     recipe: Recipe,
     settings: EvalSettings,
     *,
-    auto: SelectionRecipe | None = None,
+    find_auto: FindRule | None = None,
     threads: int | None = None,
 ) -> Evaluation:
     """How faithful the methods are to the dense model.
@@ -49,18 +51,23 @@ def evaluate_model(
     Args:
         recipe: Names the model and says how its prior is measured.
         settings: What is compared, and on what.
-        auto: The rule that the method ``auto`` stands for; None when there is none.
+        find_auto: Finds the rule that the method ``auto`` stands for, and the start of the text
+            that its prior is measured on; None when there is no such rule.
         threads: CPU threads; None takes all that the process may use.
 
     Raises:
         EvaluationError: the settings do not fit together or the model, or no answer is long enough.
         GlassError: the model cannot be loaded, or its prior not be measured.
     """
-    methods = settings.sweep.expand(recipe.selection.density, auto)
+    density = recipe.selection.density
+    guess = SelectionRecipe(mode="auto") if find_auto else None
+    methods = settings.sweep.expand(density, guess)  # before any work: it may be refused
     _check_lengths(methods)
     with _threads(checked_threads(threads)):
         loaded = load_model(recipe.model)
         model, sites = loaded.model, find_ffns(loaded.model)
+        if find_auto and any(row.name == "auto" for row in methods):
+            methods = settings.sweep.expand(density, *find_auto(loaded, sites))
         chooser = _chooser(loaded, sites, recipe.calibration, methods, settings.answers.seed)
         texts = answer_prompts(
             model,

@@ -23,6 +23,11 @@ LARGE_VOCABULARY = 200_000
 """Above so many entries every fourth step is compared, unless asked otherwise."""
 
 
+def steps_between(vocabulary: int) -> int:
+    """Decode steps from one comparison to the next that suit a vocabulary of this size."""
+    return 4 if vocabulary > LARGE_VOCABULARY else 1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep:
     """Methods and the values to combine them with; the rows are the cross product.
@@ -43,12 +48,15 @@ class Sweep:
     prior_tokens: tuple[int, ...] = ()
     prior_text: tuple[NullStart, ...] = ()
 
-    def expand(self, density: float, auto: SelectionRecipe | None) -> tuple[Method, ...]:
+    def expand(
+        self, density: float, auto: SelectionRecipe | None, auto_text: NullStart = "null"
+    ) -> tuple[Method, ...]:
         """The methods to compare, each once, in the order of their names.
 
         Args:
             density: Of all methods, when the sweep names none.
             auto: The rule that ``auto`` stands for; None when there is none.
+            auto_text: What the text of its prior starts with.
 
         Raises:
             EvaluationError: no method, an unknown one, or a setting that changes none of them.
@@ -58,13 +66,19 @@ class Sweep:
             if low := [value for value in getattr(self, name) if value < 1]:
                 raise EvaluationError(f"{name}: got {low[0]}, expected at least 1")
         sweep = self if self.density else replace(self, density=(density,))
-        rows = [row for name in self.methods for row in sweep._variants(name, auto)]
+        rows = [
+            row
+            for name in self.methods
+            for row in sweep._variants(name, auto, auto_text if name == "auto" else "null")
+        ]
         if not rows:
             raise EvaluationError("methods: got none, expected at least one")
         self._require_use(rows)
         return tuple(dict.fromkeys(rows))
 
-    def _variants(self, name: str, auto: SelectionRecipe | None) -> Iterator[Method]:
+    def _variants(
+        self, name: str, auto: SelectionRecipe | None, text: NullStart
+    ) -> Iterator[Method]:
         own = method(name, auto)
         if name == "dense":
             yield own
@@ -75,15 +89,18 @@ class Sweep:
         for values in product(*(getattr(self, field) or (None,) for field in fields)):
             given = zip(fields, values, strict=True)
             changes: dict[str, Any] = {key: value for key, value in given if value is not None}
-            yield from self._texts(method(name, auto, **changes))
+            yield from self._texts(method(name, auto, **changes), text)
 
-    def _texts(self, row: Method) -> Iterator[Method]:
-        """The row with every length of the prompt and every text of the prior."""
+    def _texts(self, row: Method, text: NullStart) -> Iterator[Method]:
+        """The row with every length of the prompt and every text of the prior.
+
+        ``text``: its own, when the sweep names none.
+        """
         prompts: Sequence[int | None] = self.prompt_tokens if row.uses_prompt else ()
         lengths: Sequence[int | None] = self.prior_tokens if row.uses_prior else ()
         starts: Sequence[NullStart] = self.prior_text if row.uses_prior else ()
         for prompt, tokens, start in product(
-            prompts or (None,), lengths or (None,), starts or ("null",)
+            prompts or (None,), lengths or (None,), starts or (text,)
         ):
             yield replace(row, prompt_tokens=prompt, null_text=NullText(tokens, start))
 
@@ -132,7 +149,7 @@ class EvalSettings:
 
     def every_of(self, vocabulary: int) -> int:
         """Decode steps from one comparison to the next, for a vocabulary of this size."""
-        return self.every or (4 if vocabulary > LARGE_VOCABULARY else 1)
+        return self.every or steps_between(vocabulary)
 
     def described(self, every: int) -> dict[str, float]:
         """Settings that the figures depend on, for a report; ``every`` as it was used."""

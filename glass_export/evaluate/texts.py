@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from glass_export.selection import LocalTokens
+
 MIN_STEPS = 8
 """Answers of fewer decode steps say too little and are left out."""
 
@@ -28,11 +30,16 @@ class EvalText:
         """Decode steps N: the first token is predicted by prefill, the last one is never fed."""
         return len(self.continuation) - 1
 
-    def first_weights(self, count: int | None) -> tuple[float, ...]:
-        """The weights, of which the first ``count`` that are not 0 stay; None keeps all."""
+    def scored(self, tokens: LocalTokens = "user", count: int | None = None) -> tuple[float, ...]:
+        """Score weights of the prompt's tokens.
+
+        Args:
+            tokens: ``user`` for ``weights``, ``all`` for 1 everywhere.
+            count: Only the first so many that are not 0 stay; None keeps all.
+        """
         seen = 0
         kept = []
-        for weight in self.weights:
+        for weight in self.weights if tokens == "user" else [1.0] * len(self.prompt):
             seen += weight > 0
             kept.append(weight if count is None or seen <= count else 0.0)
         return tuple(kept)

@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from typing import Any, Literal, TypedDict, Unpack, get_args
+from typing import Any, TypedDict, Unpack, get_args
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -24,12 +24,11 @@ from glass_export.selection import (
     RULES,
     Fusion,
     LocalForm,
+    LocalTokens,
     Mode,
     SelectionRecipe,
 )
 from glass_export.spec import STATISTICS, ModelDims, Statistic, kept_neurons, layer_budgets
-
-LocalTokens = Literal["user", "all"]
 
 
 class SelectionArgs(TypedDict, total=False):
@@ -39,6 +38,7 @@ class SelectionArgs(TypedDict, total=False):
     mode: Mode | None
     fusion: Fusion | None
     local: LocalForm | None
+    local_tokens: LocalTokens | None
     prior: Statistic | None
     lam: float | None
     tau: float | None
@@ -52,6 +52,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "mode": get_args(Mode),
     "fusion": get_args(Fusion),
     "local": get_args(LocalForm),
+    "local_tokens": get_args(LocalTokens),
     "prior": STATISTICS,
 }
 

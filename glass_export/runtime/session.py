@@ -17,7 +17,6 @@ from glass_export.runtime.detokenizer import TextStream
 from glass_export.runtime.driver import Driver, PrefillOutput
 from glass_export.runtime.engines import open_backend
 from glass_export.runtime.request import (
-    LocalTokens,
     SelectionArgs,
     checked_count,
     checked_selection,
@@ -100,7 +99,6 @@ class Session(Driver):
         sampling: SamplingParams = _GREEDY,
         stream: Callable[[str], None] | None = None,
         stop: str | Sequence[str] = (),
-        local_tokens: LocalTokens = "user",
         reset: bool | None = None,
         **selection: Unpack[SelectionArgs],
     ) -> Generation:
@@ -112,11 +110,9 @@ class Session(Driver):
             sampling: How tokens are chosen; greedy by default.
             stream: Called with each piece of text as it becomes certain.
             stop: Strings that end the answer; they are not part of its text.
-            local_tokens: Prompt tokens that the local scores cover: the ``user``'s own words (of a
-                plain string all but special tokens), or ``all``, special ones included.
             reset: True forgets the conversation first; by default what fits is reused.
-            **selection: density, mode, fusion, local, prior, lam, tau, sensitivity, dense_layers,
-                refresh and dense_start, see :class:`.SelectionRecipe`; what is left out or None is
+            **selection: density, mode, fusion, local, local_tokens, prior, lam, tau, sensitivity,
+                dense_layers, refresh and dense_start, see :class:`.SelectionRecipe`; what is left out or None is
                 the artifact's default. Density 1.0 is the dense model; mode ``auto`` is the
                 artifact's own rule, and other modes replace all of it.
 
@@ -126,7 +122,7 @@ class Session(Driver):
         watch = Stopwatch()
         chosen = checked_selection(self.defaults, self.backend.dims, **selection)
         limit, stops = checked_count("max_new_tokens", max_new_tokens), checked_stop(stop)
-        tokens, mask = self.text.encode(prompt, local_tokens)
+        tokens, mask = self.text.encode(prompt, chosen.local_tokens)
         if reset:
             self.reset()
 

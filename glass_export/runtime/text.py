@@ -14,7 +14,7 @@ from glass_export.artifact import Artifact
 from glass_export.errors import ArtifactError, GenerationError
 from glass_export.runtime.chat_template import ChatTemplate, Message, Span
 from glass_export.runtime.detokenizer import Detokenizer
-from glass_export.runtime.request import LocalTokens
+from glass_export.selection import LocalTokens
 
 Mask = np.ndarray[tuple[int], np.dtype[np.float32]]
 

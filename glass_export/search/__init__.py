@@ -14,6 +14,7 @@ from glass_export.errors import ArtifactError
 from glass_export.evaluate.eager import EagerModel
 from glass_export.evaluate.methods import Chooser, Method, NullText
 from glass_export.evaluate.priors import measure_prior
+from glass_export.evaluate.sweep import steps_between
 from glass_export.load import LoadedModel
 from glass_export.log import logger
 from glass_export.manifest import JudgedRule, SearchInfo
@@ -32,9 +33,6 @@ __all__ = ["Settled", "settle"]
 
 VERSION = 1
 """Of what is searched; part of the cache's key."""
-
-LARGE_VOCABULARY = 200_000
-"""With more entries than this, every fourth decode step is measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +73,7 @@ def settle(
     Raises:
         CalibrationError: the model writes no text, or its prior cannot be measured.
     """
-    if selection.mode != "auto" or selection.density == 1.0:
+    if selection.mode != "auto":
         return Settled(selection, measure_prior(loaded, sites, calibration, NullText()), None)
     path = _cache_path(loaded, sites, calibration, selection.density)
     found = _load(path) or _search(loaded, sites, calibration, selection)
@@ -106,7 +104,7 @@ def _search(
     began = time.monotonic()
     texts = held_out_texts(loaded, calibration, cache_dir() / "priors")
     vocabulary = loaded.model.get_output_embeddings().weight.shape[0]
-    model = EagerModel(loaded.model, sites, every=4 if vocabulary > LARGE_VOCABULARY else 1)
+    model = EagerModel(loaded.model, sites, every=steps_between(vocabulary))
     judge = Judge(model, texts, Chooser(priors, None))
     judge.compare([*candidates.fusions(selection, starts)])
     judge.compare([*candidates.settings(judge.best)])

@@ -1,7 +1,8 @@
 """Held-out text of the model itself, cut into a prompt and a continuation.
 
 Text from a chat template is a question and an answer, and is cut between the two; text from nothing
-is cut after its first tokens.
+is cut after its first tokens. A chat model is judged on both in equal parts: on one alone, the
+prior that was measured on the same kind of text would win.
 """
 
 from __future__ import annotations
@@ -10,11 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 from glass_export import package
 from glass_export.calibrate.cache import CalibrationCache
 from glass_export.calibrate.text import TextSettings, write_text
-from glass_export.errors import RecipeError
 from glass_export.evaluate.texts import MIN_STEPS, EvalText
 from glass_export.load import LoadedModel
 from glass_export.recipe import CalibrationRecipe
@@ -25,7 +26,7 @@ TEXTS = 12
 STEPS = 96
 """Most decode steps of a text."""
 WRITTEN = 3072
-"""Tokens that are written to cut the texts from."""
+"""Tokens that are written to cut the texts from, of each kind."""
 PROMPTS = (8, 16, 32)
 """Prompt lengths of text from nothing, in turns; tokens."""
 
@@ -35,10 +36,9 @@ _BATCH = 16
 
 @dataclass(frozen=True, slots=True)
 class _Cut:
-    """How documents are cut: ``turn`` is what stands between question and answer."""
+    """How documents are cut: what stands before them, and tokens that end or mean nothing."""
 
     prefix: tuple[int, ...]
-    turn: tuple[int, ...]
     ends: frozenset[int]
     special: frozenset[int]
 
@@ -46,16 +46,29 @@ class _Cut:
 def held_out_texts(
     loaded: LoadedModel, recipe: CalibrationRecipe, cache: Path | None
 ) -> list[EvalText]:
-    """At most TEXTS texts that the prior was not measured on, from the template if there is one.
+    """At most TEXTS texts that no prior was measured on, the longest of each kind.
 
     Raises:
         CalibrationError: the model writes no text.
     """
-    try:
-        start = package.template_prompt(loaded)
+    openings = [*_openings(*_written(loaded, recipe, cache, package.null_prompt(loaded)))]
+    answers: list[EvalText] = []
+    if loaded.tokenizer.chat_template:
         turn = package.answer_turn(loaded)
-    except RecipeError:
-        start, turn = package.null_prompt(loaded), ()
+        documents, cut = _written(loaded, recipe, cache, package.template_prompt(loaded))
+        answers = [*_answers(documents, turn, cut)]
+    asked = _longest(answers, TEXTS // 2)
+    return [*asked, *_longest(openings, TEXTS - len(asked))]
+
+
+def _longest(texts: list[EvalText], count: int) -> list[EvalText]:
+    return sorted(texts, key=lambda text: -text.steps)[:count]
+
+
+def _written(
+    loaded: LoadedModel, recipe: CalibrationRecipe, cache: Path | None, start: dict[str, Any]
+) -> tuple[list[list[int]], _Cut]:
+    """Documents of WRITTEN tokens, and how to cut them."""
     settings = TextSettings(
         tokens=WRITTEN,
         sequence_length=_LENGTH,
@@ -69,23 +82,19 @@ def held_out_texts(
     )
     documents = [part.tolist() for part in write_text(loaded.model, settings, store)]
     added = loaded.tokenizer.added_tokens_decoder
-    cut = _Cut(
-        start["prefix"],
-        turn,
-        frozenset((*loaded.eos_token_ids, *start["stop_ids"])),
-        frozenset(index for index, token in added.items() if token.special),
-    )
-    answered = [*_answers(documents, cut)] if turn else []
-    return [*answered, *_openings(documents, cut)][:TEXTS]
+    ends = frozenset((*loaded.eos_token_ids, *start["stop_ids"]))
+    special = frozenset(index for index, token in added.items() if token.special)
+    return documents, _Cut(start["prefix"], ends, special)
 
 
-def _answers(documents: Sequence[list[int]], cut: _Cut) -> Iterator[EvalText]:
-    """Question and answer of every document that has both."""
+def _answers(
+    documents: Sequence[list[int]], turn: tuple[int, ...], cut: _Cut
+) -> Iterator[EvalText]:
+    """Question and answer of every document that has both, with ``turn`` between them."""
     for document in documents:
-        end = _find(document, cut.turn)
+        end = _find(document, turn)
         if end:
-            start = end + len(cut.turn)
-            yield from _text(document[:end], cut.turn, document[start:], cut)
+            yield from _text(document[:end], turn, document[end + len(turn) :], cut)
 
 
 def _openings(documents: Sequence[list[int]], cut: _Cut) -> Iterator[EvalText]:

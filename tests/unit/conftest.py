@@ -19,6 +19,7 @@ TINY = [
     f"export.max_length={CONTEXT}",
     "export.prefill_chunk=32",
     "verify.tokens=16",
+    "selection.mode=fixed",
 ]
 
 
