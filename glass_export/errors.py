@@ -60,6 +60,10 @@ class EvaluationError(GlassError):
     exit_code = 2
 
 
+class TuningError(GlassError):
+    """No setting that was measured is as faithful or as fast as asked for."""
+
+
 class BenchError(GlassError):
     """A benchmark cannot be run as asked."""
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from glass_export.errors import ArtifactError
 from glass_export.recipe import SelectionRecipe
 from glass_export.schema import from_data, to_data
+from glass_export.selection import Profile
 from glass_export.spec import Activation, GraphSignature, ModelDims, NullStart, Statistic
 
 SCHEMA_VERSION = 1
@@ -120,7 +121,7 @@ class TargetInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """Content of glass.json."""
+    """Content of glass.json. ``profiles``: by name, see :class:`.Profile`."""
 
     schema_version: int
     model: ModelInfo
@@ -133,6 +134,7 @@ class Manifest:
     verification: dict[str, Any] | None
     files: tuple[FileEntry, ...]
     search: SearchInfo | None = None
+    profiles: dict[str, Profile] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """The manifest as indented JSON with a final newline."""

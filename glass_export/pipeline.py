@@ -15,6 +15,7 @@ from glass_export.passes import default_passes
 from glass_export.recipe import Recipe
 from glass_export.scoring import Priors, select_neurons
 from glass_export.search import Settled, settle
+from glass_export.selection import default_profiles
 from glass_export.spec import FfnSite, layer_budgets
 from glass_export.targets import load_target
 from glass_export.targets.base import LoweringInput, Target
@@ -68,7 +69,10 @@ def _build(recipe: Recipe, target: Target, writer: ArtifactWriter) -> Manifest:
     lowered = target.lower(source, writer.path)
     package.write_tokenizer(loaded, writer.path)
     manifest = package.make_manifest(recipe, loaded, sites, settled.prior, lowered, target.TOOLS)
-    return replace(manifest, selection=settled.selection, search=settled.search)
+    chosen = settled.selection
+    return replace(
+        manifest, selection=chosen, search=settled.search, profiles=default_profiles(chosen)
+    )
 
 
 def _reference(

@@ -84,7 +84,8 @@ class SelectionRecipe:
             model wrote itself shows.
         dense_layers: Layers that keep all neurons, the most important first, at the expense of the
             others; see :func:`.spec.layer_budgets`.
-        refresh: Tokens decoded between two refreshes of the choice, 0 for none.
+        refresh: Tokens decoded between two refreshes of the choice, 0 for none; may be given as
+            "off". "auto": refreshes end once one changes little; see :class:`.UntilSettled`.
         dense_start: First tokens of an answer that are decoded with all neurons. Neither this nor
             ``refresh`` matters at density 1.
     """
@@ -99,7 +100,7 @@ class SelectionRecipe:
     tau: float = None  # type: ignore[assignment]
     sensitivity: float = None  # type: ignore[assignment]
     dense_layers: tuple[int, ...] = None  # type: ignore[assignment]
-    refresh: int = 0
+    refresh: int | str = 0
     dense_start: int = 0
 
     def __post_init__(self) -> None:
@@ -115,7 +116,7 @@ class SelectionRecipe:
         if self.mode in PRESETS:
             _require_rule(self.mode, given)
         require_share("selection.density", self.density)
-        require_least("selection.refresh", self.refresh, 0)
+        object.__setattr__(self, "refresh", clean_refresh("selection.refresh", self.refresh))
         require_least("selection.dense_start", self.dense_start, 0)
         self._check_rule()
 
@@ -158,7 +159,65 @@ def require_least(name: str, value: int, least: int) -> None:
         raise RecipeError(f"{name}: got {value}, expected at least {least}")
 
 
+def clean_refresh(name: str, value: int | str) -> int | str:
+    """The refresh that the key ``name`` asks for: a number of tokens, 0 for "off", or "auto".
+
+    Raises:
+        RecipeError: it is neither.
+    """
+    if value == "off":
+        return 0
+    is_count = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    if not is_count and value != "auto":
+        raise RecipeError(
+            f"{name}: got {value!r}, expected a whole number of at least 0 (tokens), 'auto' or "
+            "'off'"
+        )
+    return value
+
+
 def require_share(name: str, value: float) -> None:
     """Raise RecipeError when the value of the key ``name`` is not above 0 and at most 1."""
     if not 0 < value <= 1:
         raise RecipeError(f"{name}: got {value}, expected above 0 and at most 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """A named trade of fidelity for speed: values that stand for an artifact's defaults.
+
+    Attributes:
+        density: As in :class:`SelectionRecipe`, like ``refresh`` and ``dense_start``.
+        refresh: Tokens decoded between two refreshes, 0 for none, or "auto".
+        dense_start: First tokens of an answer that are decoded with all neurons.
+        kl: KL(dense || sparse) per token in nats, if it was measured.
+        speedup: Decode speed relative to the dense form, if it was measured.
+        device: Where that was; speed differs between devices.
+    """
+
+    density: float
+    refresh: int | str = 0
+    dense_start: int = 0
+    kl: float | None = None
+    speedup: float | None = None
+    device: str | None = None
+
+    def __post_init__(self) -> None:
+        require_share("profile.density", self.density)
+        object.__setattr__(self, "refresh", clean_refresh("profile.refresh", self.refresh))
+        require_least("profile.dense_start", self.dense_start, 0)
+
+
+MOST_FAITHFUL = 0.75
+"""Highest density that a default profile asks for, unless the recipe itself asks for more."""
+
+
+def default_profiles(selection: SelectionRecipe) -> dict[str, Profile]:
+    """The profiles that every artifact has, from the defaults of its selection."""
+    density = selection.density
+    more = max(density, min((1 + density) / 2, MOST_FAITHFUL))
+    return {
+        "fast": Profile(density=density),
+        "balanced": Profile(density=density, refresh=64, dense_start=16),
+        "faithful": Profile(density=more, refresh=32, dense_start=16),
+    }

@@ -19,6 +19,7 @@ from glass_export.manifest import (
     TensorEntry,
 )
 from glass_export.recipe import SelectionRecipe
+from glass_export.selection import default_profiles
 from glass_export.spec import STATISTICS, GraphSignature, ModelDims, TensorSpec
 
 LAYERS, D_FF = 2, 6
@@ -52,6 +53,7 @@ def manifest() -> Manifest:
         prior=PriorInfo(statistics=STATISTICS, tokens=64, seed=0, temperature=1.0),
         recipe={"model": {"name": "tiny"}}, recipe_digest="1" * 64, tools={"glass-export": "0.1.0"},
         verification={"passed": True, "checks": []}, files=(),
+        profiles=default_profiles(SelectionRecipe()),
     )  # fmt: skip
 
 

@@ -25,6 +25,8 @@ from glass_export.manifest import MANIFEST_NAME, FileEntry, Manifest, ModelInfo,
 from glass_export.spec import Statistic
 
 CHECKSUM_NAME = f"{MANIFEST_NAME}.sha256"
+PARTIAL_NAME = f".{MANIFEST_NAME}.partial"
+"""What replaces the manifest or its checksum, while it is written."""
 PRIOR_NAME = "prior.safetensors"
 ITEM_BITS = {
     "float32": 32, "float16": 16, "bfloat16": 16, "int64": 64, "int32": 32, "int16": 16,
@@ -32,6 +34,8 @@ ITEM_BITS = {
 }  # fmt: skip
 AGAIN = "copy or export the artifact again"
 
+_CHECKSUMS = re.compile(rb"([0-9a-f]{64}  %s\n){1,2}" % re.escape(MANIFEST_NAME).encode())
+"""Two lines after a killed rewrite of the manifest: that of the old one and that of the new."""
 _SAFE_PATH = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9._+-]*(/[A-Za-z0-9_+-][A-Za-z0-9._+-]*)*")
 
 
@@ -123,7 +127,8 @@ def _read_manifest(root: Path) -> Manifest:
         raise ArtifactError(f"{root}: {problem}") from problem
     checksum = root / CHECKSUM_NAME
     expected = checksum_line(content)
-    if (got := _read(root, checksum)) != expected:
+    got = _read(root, checksum)
+    if not _CHECKSUMS.fullmatch(got) or expected not in got.splitlines(keepends=True):
         raise ArtifactError(
             f"{path}: altered; its SHA-256 is {expected[:64].decode()}, {CHECKSUM_NAME} says "
             f"{got[:64].decode(errors='replace')!r}; {AGAIN}"

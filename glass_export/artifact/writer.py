@@ -23,7 +23,7 @@ from typing import Self
 
 import filelock
 
-from glass_export.artifact.reader import CHECKSUM_NAME, checksum_line, sha256, sibling
+from glass_export.artifact.reader import CHECKSUM_NAME, PARTIAL_NAME, checksum_line, sha256, sibling
 from glass_export.errors import ArtifactError
 from glass_export.log import logger, progress
 from glass_export.manifest import MANIFEST_NAME, FileEntry, Manifest
@@ -142,7 +142,7 @@ class ArtifactWriter:
         """
         sealed = self.seal(manifest)
         for path in (*_files(self.path), *_folders(self.path)):
-            _sync(path)
+            sync(path)
         self._refuse_foreign()
         try:
             self._swap()
@@ -160,7 +160,7 @@ class ArtifactWriter:
             if self._old.exists() and not self.output.exists():
                 self._old.rename(self.output)
             raise
-        _sync(self.output.parent)
+        sync(self.output.parent)
 
     def _entry(self, name: str) -> FileEntry:
         path = self.path / name
@@ -215,7 +215,7 @@ def _listed(manifest: Path) -> set[str]:
             f"{manifest}: damaged, so it does not tell which files may be replaced; "
             "remove the directory or choose another --output"
         ) from problem
-    return entries | {MANIFEST_NAME, CHECKSUM_NAME}
+    return entries | {MANIFEST_NAME, CHECKSUM_NAME, PARTIAL_NAME}
 
 
 def _files(root: Path) -> list[Path]:
@@ -230,7 +230,8 @@ def _size(root: Path) -> int:
     return sum(path.lstat().st_size for path in _files(root))
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Flush a file or a folder to the disk. Raises OSError."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

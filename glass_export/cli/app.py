@@ -16,6 +16,7 @@ from glass_export.cli.evaluate import evaluate
 from glass_export.cli.export import export
 from glass_export.cli.generate import run
 from glass_export.cli.native import build_native
+from glass_export.cli.tune import tune
 
 EPILOG = "Example: glass-export --model smollm2 --target onnx"
 
@@ -115,6 +116,6 @@ def root(
     export(model, output, changes, verify=not no_verify, as_json=as_json)
 
 
-for command in (run, compare, bench, inspect, verify, recipes, build_native):
+for command in (run, compare, bench, tune, inspect, verify, recipes, build_native):
     app.command()(command)
 app.command("eval")(evaluate)

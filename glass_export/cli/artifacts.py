@@ -15,15 +15,18 @@ from glass_export import console
 
 if TYPE_CHECKING:
     from glass_export.artifact import Artifact
-    from glass_export.manifest import Manifest, TargetInfo
+    from glass_export.manifest import Manifest, SearchInfo, TargetInfo
     from glass_export.spec import TensorSpec
 
 Directory = Annotated[Path, typer.Argument(help="Artifact directory.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 
+BEST_RULES = 5
+"""How many of the rules that a search compared are shown."""
+
 
 def inspect(directory: Directory, as_json: AsJson = False) -> None:
-    """Show what an artifact holds: model, graphs, prior, verification, files."""
+    """Show what an artifact holds: model, profiles, graphs, prior, verification, files."""
     from glass_export.artifact import Artifact
 
     artifact = Artifact.open(directory)
@@ -32,8 +35,11 @@ def inspect(directory: Directory, as_json: AsJson = False) -> None:
         return
     for table in (
         _overview(artifact.manifest),
+        _profiles(artifact.manifest),
+        *([_search(found)] if (found := artifact.manifest.search) else []),
         _graphs(artifact.manifest),
         _prior(artifact),
+        *_agreement(artifact),
         *([_checks(v)] if (v := artifact.manifest.verification) else []),
         _files(artifact.manifest),
     ):
@@ -106,6 +112,32 @@ def _overview(manifest: Manifest) -> Table:
     return table
 
 
+def _profiles(manifest: Manifest) -> Table:
+    if not manifest.profiles:
+        return _table("\nprofiles: none")
+    columns = ("profile", "density", "refresh", "dense start", "KL", "x dense", "measured on")
+    table = _table("\nprofiles", *columns)
+    for name, profile in manifest.profiles.items():
+        table.add_row(
+            escape(name), f"{profile.density:g}", str(profile.refresh or "off"),
+            str(profile.dense_start), _number(profile.kl), _number(profile.speedup),
+            escape(profile.device or ""),
+        )  # fmt: skip
+    return table
+
+
+def _search(found: SearchInfo) -> Table:
+    """The best of the rules that a search compared."""
+    table = _table(
+        f"\nrule: best of {len(found.rules)}, found at density {found.density:g} on {found.texts} "
+        f"texts ({found.steps:,} tokens) in {found.seconds:,.0f} s",
+        "rule", "text of the prior", "KL",
+    )  # fmt: skip
+    for row in found.rules[:BEST_RULES]:
+        table.add_row(escape(row.rule), row.text, f"{row.kl:.3f} ± {row.error:.3f}")
+    return table
+
+
 def _graphs(manifest: Manifest) -> Table:
     table = _table("\ngraphs", "graph", "", "tensor", "type", "shape")
     for role, signature in manifest.target.signatures.items():
@@ -142,6 +174,30 @@ def _prior(artifact: Artifact) -> Table:
     return table
 
 
+def _agreement(artifact: Artifact) -> list[Table]:
+    """Share of common neurons of each two priors, and of each with the others by layer; nothing
+    where all neurons are kept.
+    """
+    import numpy as np
+
+    from glass_export.scoring import Priors
+    from glass_export.spec import STATISTICS, layer_budgets
+    from glass_export.uncertainty import prior_agreement
+
+    dims, chosen = artifact.manifest.model.dims, artifact.manifest.selection
+    budgets = layer_budgets(chosen.density, dims.d_ff, dims.layers, chosen.dense_layers)
+    if min(budgets) == dims.d_ff:
+        return []
+    shares = prior_agreement(Priors(artifact.prior()), budgets)
+    others = (shares.sum(1) - 1) / (len(STATISTICS) - 1)
+    title = f"\nagreement of the priors at density {chosen.density:g}"
+    table = _table(title, "statistic", *STATISTICS, "median layer", "lowest layer", "which")
+    for name, pairs, by_layer in zip(STATISTICS, shares.mean(2), others, strict=True):
+        cells = (f"{share:.0%}" for share in (*pairs, np.median(by_layer), by_layer.min()))
+        table.add_row(name, *cells, str(by_layer.argmin()))
+    return [table]
+
+
 def _checks(report: dict[str, Any]) -> Table:
     passed = "passed" if report.get("passed") else "FAILED"
     table = _table(f"\nverification: {passed}", "check", "value", "limit", "")
@@ -155,6 +211,8 @@ def _checks(report: dict[str, Any]) -> Table:
 
 
 def _number(value: Any) -> str:
+    if value is None:
+        return ""
     return f"{value:.3g}" if isinstance(value, float) else escape(str(value))
 
 

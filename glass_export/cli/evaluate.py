@@ -47,8 +47,8 @@ def evaluate(
     refresh: Annotated[
         str | None,
         typer.Option(
-            metavar="TOKENS|off",
-            help="Tokens decoded between two choices.",
+            metavar="TOKENS|auto|off",
+            help="Tokens decoded between two choices; auto of artifacts.",
             rich_help_panel=SWEEPS,
         ),
     ] = None,
@@ -146,7 +146,7 @@ def _words(text: str | None) -> tuple[str, ...]:
     return () if text is None else tuple(word.strip() for word in text.split(","))
 
 
-def _refreshes(text: str | None) -> tuple[int, ...]:
+def _refreshes(text: str | None) -> tuple[int | str, ...]:
     try:
         return tuple(refresh_tokens(part) for part in _words(text))
     except typer.BadParameter as problem:

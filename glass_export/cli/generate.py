@@ -21,16 +21,19 @@ Directory = Annotated[Path, typer.Argument(help="Artifact directory.")]
 Messages = list[dict[str, str]]
 
 
-def refresh_tokens(text: str) -> int:
-    """What an option ``--refresh`` means: tokens between two refreshes, 0 for ``off``.
+def refresh_tokens(text: str) -> int | str:
+    """What an option ``--refresh`` means: tokens between two refreshes, 0 for ``off``, or ``auto``.
 
     Raises:
-        typer.BadParameter: neither ``off`` nor a whole number.
+        typer.BadParameter: neither one of these words nor a whole number.
     """
+    if text in ("auto", "off"):
+        return 0 if text == "off" else text
     try:
-        return 0 if text == "off" else int(text)
+        return int(text)
     except ValueError as problem:
-        raise typer.BadParameter(f"got {text!r}, expected a whole number or off") from problem
+        expected = "expected a whole number, auto or off"
+        raise typer.BadParameter(f"got {text!r}, {expected}") from problem
 
 
 def layer_numbers(text: str) -> tuple[int, ...]:
@@ -48,6 +51,14 @@ NEURONS, SAMPLING = "Choice of neurons (default: the artifact's)", "Sampling (de
 def run(
     directory: Directory,
     prompt: Annotated[str | None, typer.Argument(help="Without one: an interactive chat.")] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Density, refresh and dense start by name, as `inspect` lists them.",
+            rich_help_panel=NEURONS,
+        ),
+    ] = None,
     density: Annotated[
         float | None,
         typer.Option(help="Share of FFN neurons kept; 1.0 is dense.", rich_help_panel=NEURONS),
@@ -63,6 +74,10 @@ def run(
     local: Annotated[
         Literal["A", "griffin", "squared"] | None,
         typer.Option(help="Score of the prompt's neurons.", rich_help_panel=NEURONS),
+    ] = None,
+    local_tokens: Annotated[
+        Literal["user", "all"] | None,
+        typer.Option(help="Prompt tokens that are scored.", rich_help_panel=NEURONS),
     ] = None,
     prior: Annotated[
         Literal["A", "I", "G", "F"] | None,
@@ -91,11 +106,11 @@ def run(
         ),
     ] = None,
     refresh: Annotated[
-        int | None,
+        str | None,
         typer.Option(
             parser=refresh_tokens,
-            metavar="TOKENS|off",
-            help="Choose again after every so many decoded tokens.",
+            metavar="TOKENS|auto|off",
+            help="Choose again after every so many decoded tokens; auto: until it changes little.",
             rich_help_panel=NEURONS,
         ),
     ] = None,
@@ -127,10 +142,12 @@ def run(
 
     settings: dict[str, Any] = {
         "max_new_tokens": max_new_tokens,
+        "profile": profile,
         "density": density,
         "mode": mode,
         "fusion": fusion,
         "local": local,
+        "local_tokens": local_tokens,
         "prior": prior,
         "lam": lam,
         "tau": tau,

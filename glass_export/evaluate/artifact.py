@@ -17,7 +17,7 @@ import numpy as np
 from glass_export.artifact import Artifact
 from glass_export.errors import EvaluationError
 from glass_export.evaluate.answers import Answers, asked, encode, remembered, usable_texts
-from glass_export.evaluate.methods import Chooser, Method, NullText, overlap, sparse_spans
+from glass_export.evaluate.methods import Chooser, Method, NullText, first_sparse_step, overlap
 from glass_export.evaluate.prompts import digest
 from glass_export.evaluate.summary import Evaluation, evaluation, versions
 from glass_export.evaluate.sweep import EvalSettings
@@ -182,8 +182,8 @@ class Runner:
         Returns:
             The first choice [L,K]: after a dense start that of the refresh that ends it.
         """
-        spans = [*sparse_spans(method.selection, text.steps)]
-        if not spans:
+        start = first_sparse_step(method.selection)
+        if method.selection.density == 1.0 or start >= text.steps:
             self._prefill(text)
             self._session.set_neurons(None)
             return np.tile(np.arange(activity.shape[1], dtype=np.int32), (len(activity), 1))
@@ -193,7 +193,7 @@ class Runner:
             neurons = self._chooser.neurons(method, known, lambda: whole, index)
             self._session.set_neurons(neurons)
             return neurons
-        self._prefill(text, spans[0][0], method)
+        self._prefill(text, start, method)
         first = replace(method.selection, dense_start=0)
         neurons = self._session.select(**asdict(first))
         if method.selection.dense_start:

@@ -144,16 +144,40 @@ def method(name: str, auto: SelectionRecipe | None, **changes: Any) -> Method:
     return Method(name, replace(rule, **changes), changed=changed)
 
 
-def sparse_spans(selection: SelectionRecipe, steps: int) -> Iterator[tuple[int, int]]:
-    """Spans start..stop-1 of decode steps that use chosen neurons; the others are dense.
+def first_sparse_step(selection: SelectionRecipe) -> int:
+    """The first decode step that uses chosen neurons, at a density below 1.
 
     As the driver does it: a refresh computes the token at which it is due in its own dense batch.
     """
+    return selection.dense_start + 1 if selection.dense_start else 0
+
+
+def fixed_refresh(selection: SelectionRecipe) -> int:
+    """Tokens between two refreshes, 0 for none.
+
+    Raises:
+        EvaluationError: it is "auto", which depends on the choices.
+    """
+    if isinstance(selection.refresh, str):
+        raise EvaluationError(
+            f"refresh: got {selection.refresh!r}, which is measured on artifacts only, where the "
+            "driver decides while decoding; evaluate an artifact, or give numbers of tokens"
+        )
+    return selection.refresh
+
+
+def sparse_spans(selection: SelectionRecipe, steps: int) -> Iterator[tuple[int, int]]:
+    """Spans start..stop-1 of decode steps that use chosen neurons; the others are dense.
+
+    Raises:
+        EvaluationError: see :func:`fixed_refresh`.
+    """
+    refresh = fixed_refresh(selection)
     if selection.density == 1.0:
         return
-    start = selection.dense_start + 1 if selection.dense_start else 0
+    start = first_sparse_step(selection)
     while start < steps:
-        stop = min(start + selection.refresh, steps) if selection.refresh else steps
+        stop = min(start + refresh, steps) if refresh else steps
         yield start, stop
         start = stop + 1
 

@@ -19,7 +19,7 @@ from glass_export.calibrate.text import MIN_TOKENS
 from glass_export.errors import EvaluationError
 from glass_export.evaluate.continuations import answer_prompts
 from glass_export.evaluate.eager import EagerModel
-from glass_export.evaluate.methods import Chooser, Method
+from glass_export.evaluate.methods import Chooser, Method, fixed_refresh
 from glass_export.evaluate.priors import measure_prior
 from glass_export.evaluate.protocol import run_texts
 from glass_export.evaluate.summary import Evaluation, evaluation, versions
@@ -60,9 +60,9 @@ def evaluate_model(
         GlassError: the model cannot be loaded, or its prior not be measured.
     """
     density = recipe.selection.density
-    guess = SelectionRecipe(mode="auto") if find_auto else None
+    guess = SelectionRecipe(mode="auto", refresh=recipe.selection.refresh) if find_auto else None
     methods = settings.sweep.expand(density, guess)  # before any work: it may be refused
-    _check_lengths(methods)
+    _check_possible(methods)
     with _threads(checked_threads(threads)):
         loaded = load_model(recipe.model)
         model, sites = loaded.model, find_ffns(loaded.model)
@@ -104,8 +104,12 @@ def _threads(count: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _check_lengths(methods: Sequence[Method]) -> None:
-    """Raise EvaluationError for a prior of too few tokens, before a model is loaded."""
+def _check_possible(methods: Sequence[Method]) -> None:
+    """Raise EvaluationError for what cannot be measured, before a model is loaded: a refresh that
+    is no number of tokens, and a prior of too few.
+    """
+    for row in methods:
+        fixed_refresh(row.selection)
     lengths = [row.null_text.tokens for row in methods if row.null_text.tokens is not None]
     if min(lengths, default=MIN_TOKENS) < MIN_TOKENS:
         raise EvaluationError(

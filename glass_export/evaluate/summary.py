@@ -56,7 +56,7 @@ class MethodSummary:
     label: str
     method: str
     density: float
-    refresh: int
+    refresh: int | str
     kl: Mean
     ratio: Mean | None
     ppl: Mean

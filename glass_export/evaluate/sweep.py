@@ -40,7 +40,7 @@ class Sweep:
 
     methods: tuple[str, ...]
     density: tuple[float, ...] = ()
-    refresh: tuple[int, ...] = ()
+    refresh: tuple[int | str, ...] = ()
     dense_start: tuple[int, ...] = ()
     lam: tuple[float, ...] = ()
     tau: tuple[float, ...] = ()

@@ -4,6 +4,9 @@ Every so many decoded tokens the driver computes those tokens once more, densely
 which repairs their keys and values, adds their statistics to the prompt's and chooses again. A
 dense start is an answer's first interval, decoded with all neurons.
 
+A refresh costs about what prefilling the tokens of its interval does, so refreshes cost the same
+for each token whatever the interval is: time is saved by refreshing no more, not less often.
+
 Legend: L layers, F FFN width, K kept neurons of the layer that keeps most. The rows of others end
 in -1.
 """
@@ -12,17 +15,32 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import numpy as np
+
 from glass_export.runtime.base import IndexArray, LocalStatistics
 from glass_export.runtime.stats import Stopwatch
 from glass_export.selection import SelectionRecipe
 
+AUTO_INTERVAL = 32
+"""Tokens between two refreshes of ``auto``."""
+
+AUTO_TURNOVER = 500
+"""New neurons of 10,000 chosen ones below which a choice has settled, for ``auto``."""
+
 
 class Policy(Protocol):
-    """Decides how long a choice of neurons is kept."""
+    """Decides how long a choice of neurons is kept.
+
+    Attributes:
+        first: Tokens to decode with the first choice, 0 for all.
+    """
+
+    first: int
 
     def interval(self, old: IndexArray, new: IndexArray) -> int:
         """Tokens to decode before the next refresh, 0 for none, after one that has chosen the
-        neurons ``new`` in place of ``old``, both [L,K].
+        neurons ``new`` in place of ``old``, both [L,K]. The one that ends a dense start replaces
+        none and is not asked about.
         """
         ...
 
@@ -31,11 +49,35 @@ class FixedInterval:
     """A refresh every so many tokens, whatever the choices are; see :class:`Policy`."""
 
     def __init__(self, tokens: int) -> None:
-        self._tokens = tokens
+        self.first = tokens
 
     def interval(self, old: IndexArray, new: IndexArray) -> int:
         """See Policy.interval."""
-        return self._tokens
+        return self.first
+
+
+class UntilSettled:
+    """Refreshes at an interval until the choice has settled, then none; see :class:`Policy`.
+
+    A choice has settled when few of its neurons are new. Counts are exact, so that every runtime
+    stops at the same token.
+    """
+
+    def __init__(self, tokens: int = AUTO_INTERVAL, turnover: int = AUTO_TURNOVER) -> None:
+        """Refresh every ``tokens`` tokens until less than ``turnover`` of 10,000 are new."""
+        self.first, self._turnover = tokens, turnover
+
+    def interval(self, old: IndexArray, new: IndexArray) -> int:
+        """See Policy.interval."""
+        layers = zip(old, new, strict=True)
+        added = sum(np.setdiff1d(now[now >= 0], before).size for before, now in layers)
+        settled = added * 10_000 < self._turnover * int((new >= 0).sum())
+        return 0 if settled else self.first
+
+
+def policy(refresh: int | str) -> Policy:
+    """The policy that a selection's ``refresh`` stands for."""
+    return UntilSettled() if isinstance(refresh, str) else FixedInterval(refresh)
 
 
 class Refresh:
@@ -44,7 +86,7 @@ class Refresh:
     Attributes:
         selection: How neurons are chosen.
         statistics: Sums over the prompt's scored tokens and the answer's that were refreshed [L,F].
-        neurons: The latest choice [L,K]; a dense start does not use the first one.
+        neurons: The latest choice that decoding uses [L,K]; None at a dense start.
         start: Position of the first token that the next refresh computes again: what is before it
             is the prompt, or was refreshed.
         watch: Gets the phase ``refresh``.
@@ -61,10 +103,11 @@ class Refresh:
         """Begin after the choice ``neurons`` that was made of the prompt's ``statistics``, which
         become this object's own.
         """
-        self.selection, self.statistics, self.neurons = selection, statistics, neurons
+        self.selection, self.statistics = selection, statistics
+        self.neurons = None if selection.dense_start else neurons
         self.start, self.watch = start, watch
-        self._policy: Policy = FixedInterval(selection.refresh)
-        self._interval = selection.dense_start or selection.refresh
+        self._policy = policy(selection.refresh)
+        self._interval = selection.dense_start or self._policy.first
 
     def due(self, length: int) -> bool:
         """Whether the token at position ``length`` is to be computed by a refresh."""
@@ -72,5 +115,6 @@ class Refresh:
 
     def chosen(self, neurons: IndexArray, start: int) -> None:
         """Note that a refresh of all tokens before position ``start`` chose ``neurons``."""
-        self._interval = self._policy.interval(self.neurons, neurons)
+        old = self.neurons
+        self._interval = self._policy.first if old is None else self._policy.interval(old, neurons)
         self.neurons, self.start = neurons, start

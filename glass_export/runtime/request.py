@@ -44,7 +44,7 @@ class SelectionArgs(TypedDict, total=False):
     tau: float | None
     sensitivity: float | None
     dense_layers: Sequence[int] | None
-    refresh: int | None
+    refresh: int | str | None
     dense_start: int | None
 
 
@@ -68,8 +68,8 @@ def checked_selection(
 
     Raises:
         GenerationError: density, lam, tau, sensitivity, refresh or dense_start out of range; mode,
-            fusion, local or prior unknown; dense_layers not layers of the model, or given twice; a
-            field that is not that of the preset given as mode.
+            fusion, local, local_tokens or prior unknown; dense_layers not layers of the model, or
+            given twice; a field that is not that of the preset given as mode.
         TypeError: a name that is none of these.
     """
     given: dict[str, Any] = {name: value for name, value in wanted.items() if value is not None}
@@ -102,8 +102,7 @@ def _check_values(given: dict[str, Any]) -> None:
         if not (_is_number(value) and 0 <= value <= most and math.isfinite(value)):
             limit = "a number of tokens, 0 or more" if name == "tau" else "a number from 0 to 1"
             raise GenerationError(f"{name}: got {value!r}, expected {limit}")
-    for name in ("refresh", "dense_start"):
-        checked_count(name, given.get(name, 0), least=0)
+    checked_count("dense_start", given.get("dense_start", 0), least=0)
     layers = given.get("dense_layers", ())
     if not isinstance(layers, (list, tuple)):
         raise GenerationError(f"dense_layers: got {layers!r}, expected a list of layers")

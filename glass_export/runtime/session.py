@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Unpack
+from typing import Literal, Unpack, cast
 
 from glass_export.artifact import Artifact
+from glass_export.errors import GenerationError
 from glass_export.runtime.base import Backend, FloatArray
 from glass_export.runtime.chat_template import Message
 from glass_export.runtime.detokenizer import TextStream
@@ -25,7 +26,8 @@ from glass_export.runtime.request import (
 from glass_export.runtime.sampler import Sampler, SamplingParams
 from glass_export.runtime.stats import GenerationStats, Stopwatch, peak_rss_mb, rate
 from glass_export.runtime.text import TextCodec
-from glass_export.selection import SelectionRecipe
+from glass_export.schema import choices
+from glass_export.selection import Profile, SelectionRecipe
 from glass_export.spec import Statistic, kept_neurons
 
 FinishReason = Literal["stop", "length", "context"]
@@ -60,10 +62,12 @@ class Session(Driver):
         priors: Mapping[Statistic, FloatArray],
         defaults: SelectionRecipe,
         eos_token_ids: Iterable[int],
+        profiles: Mapping[str, Profile] | None = None,
     ) -> None:
         """Drive ``backend``; :meth:`open` does it for an artifact."""
         super().__init__(backend, priors, defaults)
         self.text = text
+        self.profiles = dict(profiles or {})
         self._eos = frozenset(eos_token_ids)
 
     @classmethod
@@ -89,6 +93,7 @@ class Session(Driver):
             priors=priors,
             defaults=artifact.manifest.selection,
             eos_token_ids=artifact.manifest.model.eos_token_ids,
+            profiles=artifact.manifest.profiles,
         )
 
     def generate(
@@ -100,6 +105,7 @@ class Session(Driver):
         stream: Callable[[str], None] | None = None,
         stop: str | Sequence[str] = (),
         reset: bool | None = None,
+        profile: str | None = None,
         **selection: Unpack[SelectionArgs],
     ) -> Generation:
         """Answer a prompt. The request is checked before any work is done.
@@ -111,16 +117,19 @@ class Session(Driver):
             stream: Called with each piece of text as it becomes certain.
             stop: Strings that end the answer; they are not part of its text.
             reset: True forgets the conversation first; by default what fits is reused.
+            profile: One of the artifact's profiles, whose density, refresh and dense_start stand
+                for the artifact's defaults.
             **selection: density, mode, fusion, local, local_tokens, prior, lam, tau, sensitivity,
-                dense_layers, refresh and dense_start, see :class:`.SelectionRecipe`; what is left out or None is
-                the artifact's default. Density 1.0 is the dense model; mode ``auto`` is the
-                artifact's own rule, and other modes replace all of it.
+                dense_layers, refresh and dense_start, see :class:`.SelectionRecipe`; what is left
+                out or None is the artifact's default. Density 1.0 is the dense model; mode ``auto``
+                is the artifact's own rule, and other modes replace all of it.
 
         Raises:
             GenerationError: the request is not usable, or the model gave NaN.
         """
         watch = Stopwatch()
-        chosen = checked_selection(self.defaults, self.backend.dims, **selection)
+        wanted = self._wanted(profile, selection)
+        chosen = checked_selection(self.defaults, self.backend.dims, **wanted)
         limit, stops = checked_count("max_new_tokens", max_new_tokens), checked_stop(stop)
         tokens, mask = self.text.encode(prompt, chosen.local_tokens)
         if reset:
@@ -139,6 +148,20 @@ class Session(Driver):
             finish_reason=reason,
             stats=self._stats(watch, chosen, len(tokens), prompted, len(answer)),
         )
+
+    def _wanted(self, profile: str | None, selection: SelectionArgs) -> SelectionArgs:
+        """What a caller wants, and the values of a profile where the caller leaves them open."""
+        if profile is None:
+            return selection
+        if profile not in self.profiles:
+            names = [*self.profiles]
+            hint = "it has none, `glass-export tune` writes one"
+            known = choices(str(profile), names) if names else hint
+            raise GenerationError(f"profile: got {profile!r}, not in this artifact; {known}")
+        found = self.profiles[profile]
+        given = {name: value for name, value in selection.items() if value is not None}
+        own = {name: getattr(found, name) for name in ("density", "refresh", "dense_start")}
+        return cast(SelectionArgs, {**own, **given})
 
     def _answer(
         self, logits: FloatArray, sampler: Sampler, output: TextStream, limit: int, watch: Stopwatch

@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from glass_export.errors import ArtifactError
+from glass_export import package
+from glass_export.errors import ArtifactError, RecipeError
 from glass_export.evaluate.eager import EagerModel
 from glass_export.evaluate.methods import Chooser, Method, NullText
 from glass_export.evaluate.priors import measure_prior
@@ -26,7 +27,8 @@ from glass_export.scoring import Priors
 from glass_export.search import candidates
 from glass_export.search.judge import Judge
 from glass_export.search.texts import held_out_texts
-from glass_export.selection import SelectionRecipe
+from glass_export.selection import RULE_FIELDS, SelectionRecipe
+from glass_export.sources.base import write_atomically
 from glass_export.spec import FfnSite, NullStart
 
 __all__ = ["Settled", "settle"]
@@ -71,19 +73,19 @@ def settle(
         selection: What the recipe says; in mode ``auto`` the rule is searched.
 
     Raises:
-        CalibrationError: the model writes no text, or its prior cannot be measured.
+        CalibrationError: the model writes no text, or none long enough, or its prior cannot be
+            measured.
     """
     if selection.mode != "auto":
         return Settled(selection, measure_prior(loaded, sites, calibration, NullText()), None)
     path = _cache_path(loaded, sites, calibration, selection.density)
-    found = _load(path) or _search(loaded, sites, calibration, selection)
-    _save(path, found)
+    found = _load(path)
+    if found is None:
+        found = _search(loaded, sites, calibration, selection)
+        _save(path, found)
     prior = measure_prior(loaded, sites, calibration, NullText(start=found.text))
-    rule = {name: getattr(found.selection, name) for name in _RULE}
+    rule = {name: getattr(found.selection, name) for name in RULE_FIELDS}
     return Settled(replace(selection, mode="auto", **rule), prior, found.info)
-
-
-_RULE = ("fusion", "local", "prior", "lam", "tau", "sensitivity", "dense_layers")
 
 
 def _search(
@@ -92,9 +94,7 @@ def _search(
     calibration: CalibrationRecipe,
     selection: SelectionRecipe,
 ) -> _Found:
-    starts: tuple[NullStart, ...] = ("null",)
-    if loaded.tokenizer.chat_template:
-        starts = ("null", "template", "mixed")
+    starts = _starts(loaded)
     priors = {
         NullText(start=start): Priors(
             measure_prior(loaded, sites, calibration, NullText(start=start)).statistics
@@ -102,7 +102,9 @@ def _search(
         for start in starts
     }
     began = time.monotonic()
-    texts = held_out_texts(loaded, calibration, cache_dir() / "priors")
+    texts = held_out_texts(
+        loaded, calibration, cache_dir() / "priors", templated="template" in starts
+    )
     vocabulary = loaded.model.get_output_embeddings().weight.shape[0]
     model = EagerModel(loaded.model, sites, every=steps_between(vocabulary))
     judge = Judge(model, texts, Chooser(priors, None))
@@ -121,6 +123,18 @@ def _search(
     best = judge.best
     logger.info("selection: %s, KL %.3f", best.name, judge.results[best].value)
     return _Found(selection=best.selection, text=best.null_text.start, info=info)
+
+
+def _starts(loaded: LoadedModel) -> tuple[NullStart, ...]:
+    """What text of the model can start from."""
+    if not loaded.tokenizer.chat_template:
+        return ("null",)
+    try:
+        package.template_prompt(loaded)
+    except RecipeError as problem:
+        logger.warning("recipe search: %s", problem)
+        return ("null",)
+    return ("null", "template", "mixed")
 
 
 def _ranking(judge: Judge) -> tuple[JudgedRule, ...]:
@@ -164,9 +178,6 @@ def _load(path: Path) -> _Found | None:
 
 def _save(path: Path, found: _Found) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(to_data(found), indent=1) + "\n", "utf-8")
-        partial.replace(path)
+        write_atomically(path, json.dumps(to_data(found), indent=1) + "\n")
     except OSError as problem:
         logger.warning("cached search: cannot write %s (%s); going on without", path, problem)

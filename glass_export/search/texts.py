@@ -16,6 +16,7 @@ from typing import Any
 from glass_export import package
 from glass_export.calibrate.cache import CalibrationCache
 from glass_export.calibrate.text import TextSettings, write_text
+from glass_export.errors import CalibrationError
 from glass_export.evaluate.texts import MIN_STEPS, EvalText
 from glass_export.load import LoadedModel
 from glass_export.recipe import CalibrationRecipe
@@ -44,21 +45,34 @@ class _Cut:
 
 
 def held_out_texts(
-    loaded: LoadedModel, recipe: CalibrationRecipe, cache: Path | None
+    loaded: LoadedModel, recipe: CalibrationRecipe, cache: Path | None, *, templated: bool
 ) -> list[EvalText]:
     """At most TEXTS texts that no prior was measured on, the longest of each kind.
 
+    Args:
+        loaded: The model.
+        recipe: How its text is sampled.
+        cache: Directory that keeps the text; None keeps nothing.
+        templated: Whether half of the texts are from the chat template.
+
     Raises:
-        CalibrationError: the model writes no text.
+        CalibrationError: the model writes no text, or no document of it is long enough.
     """
     openings = [*_openings(*_written(loaded, recipe, cache, package.null_prompt(loaded)))]
     answers: list[EvalText] = []
-    if loaded.tokenizer.chat_template:
+    if templated:
         turn = package.answer_turn(loaded)
         documents, cut = _written(loaded, recipe, cache, package.template_prompt(loaded))
         answers = [*_answers(documents, turn, cut)]
     asked = _longest(answers, TEXTS // 2)
-    return [*asked, *_longest(openings, TEXTS - len(asked))]
+    texts = [*asked, *_longest(openings, TEXTS - len(asked))]
+    if not texts:
+        raise CalibrationError(
+            f"recipe search: no text of {WRITTEN} tokens that the model wrote can be cut into a "
+            f"prompt and a continuation of more than {MIN_STEPS} tokens; use selection.mode=fixed, "
+            "or change calibration.temperature"
+        )
+    return texts
 
 
 def _longest(texts: list[EvalText], count: int) -> list[EvalText]:

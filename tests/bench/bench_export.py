@@ -24,7 +24,7 @@ from glass_export import pipeline
 from glass_export.recipe import resolve
 from glass_export.targets import load_target
 
-STAGES = ("load_model", "calibrate", "make_reference", "capture", "default_passes",
+STAGES = ("load_model", "settle", "make_reference", "capture", "default_passes",
           "verify_artifact")  # fmt: skip
 
 

@@ -74,7 +74,11 @@ void test_selection() {
   CHECK(assign(settings, "prior", "F") && settings.prior == Statistic::kF);
   CHECK(assign(settings, "lam", "0") && settings.rule.lam == 0);
   CHECK(assign(settings, "refresh", "32") && settings.refresh == 32);
-  CHECK(assign(settings, "refresh", "off") && settings.refresh == 0);
+  CHECK(assign(settings, "refresh", "auto") && settings.refresh == kAutoInterval);
+  CHECK(settings.refresh_settles);
+  CHECK(assign(settings, "refresh", "off") && settings.refresh == 0 && !settings.refresh_settles);
+  CHECK(assign(settings, "local-tokens", "all") && settings.local_tokens == LocalTokens::kAll);
+  CHECK(assign(settings, "local_tokens", "user") && settings.local_tokens == LocalTokens::kUser);
   CHECK(assign(settings, "dense_start", "4") && settings.dense_start == 4);
   CHECK(assign(settings, "sensitivity", "0.25") && settings.sensitivity == 0.25);
   CHECK(assign(settings, "dense-layers", "29,0"));
@@ -92,6 +96,8 @@ void test_selection() {
                                     {"refresh", "-1"},
                                     {"refresh", "1.5"},
                                     {"refresh", "3000000000"},
+                                    {"refresh", "Auto"},
+                                    {"local_tokens", "some"},
                                     {"dense_start", "off"},
                                     {"sensitivity", "0.3"},
                                     {"sensitivity", "nan"},
@@ -111,12 +117,12 @@ void test_refreshes_come_after_so_many_tokens() {
     SelectionSettings settings;
     settings.refresh = refresh;
     settings.dense_start = dense_start;
-    Refresh answer(settings, LocalSums(6));
+    Refresh answer(settings, LocalSums(6), {0, 2}, 2);
     std::vector<size_t> sizes;
     for (int64_t token = 0; token < 20; ++token) {
       if (answer.due()) {
         sizes.push_back(answer.tokens().size());
-        answer.chosen();
+        answer.chosen({0, 2});
       } else {
         answer.decoded(token);
       }
@@ -129,11 +135,43 @@ void test_refreshes_come_after_so_many_tokens() {
   CHECK(intervals(20, 0).empty());
 }
 
+void test_a_choice_of_few_new_neurons_has_settled() {
+  constexpr int64_t kLayers = 2, kWidth = 200;
+  std::vector<int32_t> before, now;  // 200 neurons of one layer, 100 of the other
+  for (int32_t i = 0; i < kWidth; ++i) before.push_back(i);
+  for (int32_t i = 0; i < kWidth; ++i) before.push_back(i < 100 ? i : kNeuronPadding);
+  const auto with_new = [&](int32_t count) {
+    now = before;
+    for (int32_t i = 0; i < count; ++i) now[static_cast<size_t>(300 - count + i)] = 500 + i;
+    return settled({before.data(), before.size()}, {now.data(), now.size()}, kLayers);
+  };
+  static_assert(kAutoTurnover == 500);  // 15 of the 300
+  CHECK(with_new(0) && with_new(14) && !with_new(15) && !with_new(100));
+}
+
+void test_auto_ends_once_the_choice_has_settled() {
+  SelectionSettings settings;
+  CHECK(assign(settings, "refresh", "auto") && assign(settings, "dense_start", "3"));
+  Refresh answer(settings, LocalSums(6), {0, 1}, 2);
+  const std::vector<int32_t> choices[] = {{0, 1}, {1, 2}, {1, 2}, {0, 1}};
+  std::vector<size_t> sizes;
+  for (int64_t token = 0; token < 8 * kAutoInterval; ++token) {
+    if (answer.due()) {
+      sizes.push_back(answer.tokens().size());
+      answer.chosen(choices[sizes.size() - 1]);
+    } else {
+      answer.decoded(token);
+    }
+  }
+  constexpr size_t kInterval = kAutoInterval;
+  CHECK(sizes == std::vector<size_t>({3, kInterval, kInterval}));
+}
+
 void test_refreshed_tokens_add_to_the_prompts() {
   LocalSums prompt(2);
   const std::vector<float> first = {1, 2}, second = {3, 5};
   prompt.add({{}, {first.data(), 2}, {second.data(), 2}}, 4);
-  Refresh answer(SelectionSettings(), prompt);
+  Refresh answer(SelectionSettings(), prompt, {0}, 1);
   answer.sums().add({{}, {second.data(), 2}, {first.data(), 2}}, 2);
   const TokenSums sums = answer.sums().view();
   CHECK(sums.abs_sum[1] == 7 && sums.sq_sum[0] == 4 && sums.tokens == 6);
@@ -197,6 +235,11 @@ void test_metadata() {
   CHECK((*info).defaults.refresh == 0 && (*info).defaults.dense_start == 0);
   const Result<ModelInfo> later = parse_metadata(metadata_text() + "\nrefresh=32\ndense_start=8");
   CHECK(bool(later) && (*later).defaults.refresh == 32 && (*later).defaults.dense_start == 8);
+  CHECK(!(*info).defaults.refresh_settles && (*info).defaults.local_tokens == LocalTokens::kUser);
+  const Result<ModelInfo> words =
+      parse_metadata(metadata_text() + "\nrefresh=auto\nlocal_tokens=all");
+  CHECK(bool(words) && (*words).defaults.refresh_settles);
+  CHECK(bool(words) && (*words).defaults.local_tokens == LocalTokens::kAll);
   CHECK((*info).defaults.sensitivity == 0 && (*info).defaults.dense_layers.empty());
   const Result<ModelInfo> searched =
       parse_metadata(metadata_text() + "\nmode=auto\nsensitivity=0.25\ndense_layers=1,0");
@@ -215,6 +258,7 @@ void test_damaged_metadata_is_refused() {
       {"eos_token_ids=2,3", "eos_token_ids=2,,3", "eos_token_ids is '2,,3'"},
       {"density=0.25", "density=2", "density: got '2'"},
       {"tau=1e2", "tau=1e2\nrefresh=-1", "refresh: got '-1'"},
+      {"tau=1e2", "tau=1e2\nlocal_tokens=few", "local_tokens: got 'few'"},
       {"tau=1e2", "tau=1e2\nsensitivity=0.3", "sensitivity: got '0.3'"},
       {"tau=1e2", "tau=1e2\ndense_layers=1,1", "dense_layers: got '1,1'"},
   };
@@ -237,9 +281,9 @@ Result<Options> parsed(std::vector<const char*> arguments) {
 }
 
 void test_options() {
-  const Result<Options> options =
-      parsed({"--density=0.3", "DIR", "--prompt", "--not a flag", "--threads", "2", "--json",
-              "--lam", "0.25", "--refresh=off", "--dense-start=4", "--dense-layers=1"});
+  const Result<Options> options = parsed(
+      {"--density=0.3", "DIR", "--prompt", "--not a flag", "--threads", "2", "--json", "--lam",
+       "0.25", "--refresh=off", "--dense-start=4", "--dense-layers=1", "--local-tokens=all"});
   CHECK(options);
   if (!options) return;
   CHECK((*options).directory == "DIR" && (*options).prompt == "--not a flag");
@@ -247,9 +291,11 @@ void test_options() {
   SelectionSettings defaults;
   defaults.rule.tau = 7;
   defaults.refresh = 32;
+  defaults.refresh_settles = true;
   const SelectionSettings settings = selection_of(*options, defaults);
   CHECK(settings.density == 0.3 && settings.rule.lam == 0.25 && settings.rule.tau == 7);
-  CHECK(settings.refresh == 0 && settings.dense_start == 4);
+  CHECK(settings.refresh == 0 && !settings.refresh_settles && settings.dense_start == 4);
+  CHECK(settings.local_tokens == LocalTokens::kAll);
   CHECK(settings.dense_layers == std::vector<int64_t>({1}));
   CHECK((*parsed({"--help"})).help);
 }
@@ -285,6 +331,7 @@ void test_wrong_usage_is_refused() {
       {"DIR", "--prompt", "x", "--density", "nan"},
       {"DIR", "--prompt", "x", "--dense_start", "4"},
       {"DIR", "--prompt", "x", "--sensitivity", "2"},
+      {"DIR", "--prompt", "x", "--local-tokens", "none"},
   };
   for (const auto& line : lines) CHECK(!parsed(line));
 }
@@ -301,9 +348,11 @@ void test_greedy_refuses_what_is_not_finite() {
   for (const auto& logits : all) CHECK(!greedy({logits.data(), logits.size()}));
 }
 
-void test_special_tokens_are_not_scored() {
-  CHECK(user_weights({1, 5, 2, 6}, {1, 2}) == std::vector<float>({0, 1, 0, 1}));
-  CHECK(user_weights({1, 2}, {1, 2}) == std::vector<float>({1, 1}));
+void test_special_tokens_are_not_scored_unless_all_are() {
+  CHECK(score_weights({1, 5, 2, 6}, {1, 2}, LocalTokens::kUser) ==
+        std::vector<float>({0, 1, 0, 1}));
+  CHECK(score_weights({1, 2}, {1, 2}, LocalTokens::kUser) == std::vector<float>({1, 1}));
+  CHECK(score_weights({1, 5}, {1, 2}, LocalTokens::kAll) == std::vector<float>({1, 1}));
 }
 
 void test_report() {
@@ -336,14 +385,27 @@ void test_missing_tokenizer_is_explained() {
 
 int main() {
   using namespace glass::run;
-  for (const auto test :
-       {test_numbers, test_kept_neurons_rounds_as_python, test_selection,
-        test_refreshes_come_after_so_many_tokens, test_refreshed_tokens_add_to_the_prompts,
-        test_shrinkage_needs_the_same_mean, test_sensitivity_needs_shrinkage, test_layer_budgets,
-        test_the_sensitivity_goes_with_shrinkage, test_metadata, test_damaged_metadata_is_refused,
-        test_programs_without_our_operators_need_no_abi, test_options, test_wrong_usage_is_refused,
-        test_greedy_takes_the_first_of_equals, test_greedy_refuses_what_is_not_finite,
-        test_special_tokens_are_not_scored, test_report, test_missing_tokenizer_is_explained}) {
+  for (const auto test : {test_numbers,
+                          test_kept_neurons_rounds_as_python,
+                          test_selection,
+                          test_refreshes_come_after_so_many_tokens,
+                          test_a_choice_of_few_new_neurons_has_settled,
+                          test_auto_ends_once_the_choice_has_settled,
+                          test_refreshed_tokens_add_to_the_prompts,
+                          test_shrinkage_needs_the_same_mean,
+                          test_sensitivity_needs_shrinkage,
+                          test_layer_budgets,
+                          test_the_sensitivity_goes_with_shrinkage,
+                          test_metadata,
+                          test_damaged_metadata_is_refused,
+                          test_programs_without_our_operators_need_no_abi,
+                          test_options,
+                          test_wrong_usage_is_refused,
+                          test_greedy_takes_the_first_of_equals,
+                          test_greedy_refuses_what_is_not_finite,
+                          test_special_tokens_are_not_scored_unless_all_are,
+                          test_report,
+                          test_missing_tokenizer_is_explained}) {
     test();
   }
   std::printf(failures == 0 ? "ok\n" : "%d checks failed\n", failures);

@@ -15,7 +15,8 @@ from real_models import glass_export
 def smollm2(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """``smollm2(target)``: a verified artifact; not to be written to.
 
-    Exported with a short calibration text: these are tests of the way, not of the prior.
+    Exported with a short calibration text: these are tests of the way, not of the prior. The rule
+    is searched for once; the second target finds it in the cache.
     """
 
     @cache

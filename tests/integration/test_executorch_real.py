@@ -50,6 +50,14 @@ def test_the_manifest_tells_size_and_verification(artifact: Path) -> None:
     assert max(check["value"] for check in checks if check["limit"]) < 1e-3
 
 
+def test_the_rule_is_found_once_for_all_targets(
+    artifact: Path, smollm2: Callable[[str], Path]
+) -> None:
+    one, other = (Artifact.open(path).manifest for path in (artifact, smollm2("onnx")))
+    assert one.search is not None and one.search == other.search  # its seconds, too
+    assert (one.selection, one.prior) == (other.selection, other.prior)
+
+
 def test_dense_and_sparse_answers(session: Session) -> None:
     dense = session.generate(QUESTION, max_new_tokens=LIMIT, density=1.0)
     half = session.generate(QUESTION, max_new_tokens=LIMIT, density=0.5)
@@ -140,7 +148,7 @@ def test_the_other_recipes_export_and_verify(name: str, glass_run: Path, tmp_pat
     report = glass_export(
         "--model", name, "--target", "executorch", "--output", str(output), "--json",
         "--set", "calibration.tokens=256", "--set", "export.max_length=256",
-        "--set", "verify.tokens=16",
+        "--set", "verify.tokens=16", "--set", "selection.mode=paper-a",
     )  # fmt: skip
     assert json.loads(report)["verification"]["passed"]
     prompt = "The capital of France is"

@@ -13,6 +13,7 @@ from real_models import fetched_or_skip, glass_export
 
 from glass_export.artifact import Artifact
 from glass_export.runtime import Session
+from glass_export.search.candidates import describe
 
 pytestmark = pytest.mark.slow
 
@@ -33,6 +34,17 @@ def test_the_manifest_tells_source_size_and_verification(artifact: Path) -> None
     checks = manifest.verification["checks"]
     assert max(c["value"] for c in checks if c["limit"]) < 1e-3
     assert sum("greedy tokens" in c["name"] for c in checks) == 4
+
+
+def test_the_rule_found_is_the_best_and_better_than_the_papers(artifact: Path) -> None:
+    manifest = Artifact.open(artifact).manifest
+    search, selection = manifest.search, manifest.selection
+    assert search is not None and len(search.layer_kl) == 30 and search.texts >= 8
+    kl = {(judged.rule, judged.text): judged.kl for judged in search.rules}
+    found = kl[describe(selection), manifest.prior.text]
+    assert selection.mode == "auto" and found == min(kl.values()) > 0
+    paper_a, paper_i = (kl[f"borda A {prior} lam 0.5", "null"] for prior in "AI")
+    assert found < min(paper_a, paper_i)
 
 
 def test_few_nodes(artifact: Path) -> None:
@@ -82,6 +94,7 @@ def test_the_other_recipes_export_and_verify(name: str, tmp_path: Path) -> None:
     report = glass_export(
         "--model", name, "--target", "onnx", "--output", str(tmp_path / name), "--json",
         "--set", "calibration.tokens=256", "--set", "verify.tokens=24",
+        "--set", "selection.mode=paper-a",
     )  # fmt: skip
     assert json.loads(report)["verification"]["passed"]
     for role in ("prefill", "decode"):

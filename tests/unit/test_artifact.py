@@ -146,7 +146,7 @@ def _set(path: str, value: Any) -> Edit:
         (_set("model.eos_token_ids", [16]), "outside the vocabulary"),
         (_set("model.max_length", "32"), "expected int"),
         (_set("selection.density", 2.0), "selection.density"),
-        (_set("prior.statistics", ["G"]), "selection.prior"),
+        (_set("prior.statistics", ["A"]), "selection.prior"),
         (_set("surprise", 1), "unknown key 'surprise'"),
     ],
 )

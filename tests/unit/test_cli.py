@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,12 +16,15 @@ from typer.testing import CliRunner
 
 import glass_export
 from glass_export import pipeline
+from glass_export.artifact import ArtifactWriter
 from glass_export.cli.app import app
-from glass_export.manifest import Manifest
+from glass_export.manifest import JudgedRule, Manifest, SearchInfo
 from glass_export.recipe import Recipe, recipe_names
 from glass_export.targets import known_targets
 
-COMMANDS = ["run", "compare", "bench", "eval", "inspect", "verify", "recipes", "build-native"]
+COMMANDS = [
+    "run", "compare", "bench", "eval", "tune", "inspect", "verify", "recipes", "build-native",
+]  # fmt: skip
 Exported = Callable[[str], Path]
 Outcome = subprocess.CompletedProcess[str]
 
@@ -141,7 +146,9 @@ def test_inspect(artifact: Path) -> None:
     assert json.loads(glass("inspect", artifact, "--json").stdout)["model"]["name"] == "tiny"
 
 
-@pytest.mark.parametrize("command", ["inspect", "verify", "run", "compare", "bench", "eval"])
+@pytest.mark.parametrize(
+    "command", ["inspect", "verify", "run", "compare", "bench", "eval", "tune"]
+)
 def test_broken_artifact(artifact: Path, command: str) -> None:
     (artifact / "weights.bin").write_bytes(b"short")
     more = ["hello"] if command in ("run", "compare") else []
@@ -234,7 +241,8 @@ def test_run_takes_a_rule_by_name_or_by_its_parts(exported: Exported) -> None:
     def tokens(*options: str) -> list[int]:
         return json.loads(glass(*args, "--json", *options).stdout)["token_ids"]
 
-    assert tokens("--mode=griffin") == tokens("--fusion=local", "--local=griffin")
+    griffin = ["--fusion=local", "--local=griffin", "--local-tokens=all"]
+    assert tokens("--mode=griffin") == tokens(*griffin)
     parts = ["--fusion=shrinkage", "--local=squared", "--prior=G", "--sensitivity=1"]
     ragged = tokens(*parts, "--dense-layers=2")
     assert ragged == tokens(*parts, "--dense-layers=2") and len(ragged) > 0
@@ -403,7 +411,10 @@ def test_eval_of_a_model(checkpoint: Exported, prompts: Path) -> None:
     [
         (["--density", "half"], "--density 'half': expected numbers joined by commas"),
         (["--density", "2"], "selection.density: got 2.0"),
-        (["--refresh", "off,often"], "--refresh: got 'often', expected a whole number or off"),
+        (
+            ["--refresh", "off,often"],
+            "--refresh: got 'often', expected a whole number, auto or off",
+        ),
         (["--methods", "grifin"], "did you mean 'griffin'?"),
         (["--methods", "griffin", "--lam", "0.3"], "lam: none of the methods griffin"),
         (["--methods", "magnitude"], "needs the model's weights"),
@@ -428,10 +439,117 @@ def test_eval_of_what_is_neither_model_nor_artifact(tmp_path: Path) -> None:
     assert "not a recipe" in glass("eval", "nothing", cwd=tmp_path, code=2).stderr
 
 
+@pytest.fixture
+def own_copy(exported: Exported, tmp_path: Path) -> Path:
+    """An artifact that may be written to."""
+    return shutil.copytree(exported("llama"), tmp_path / "llama")
+
+
+def tuning(folder: Path, prompts: Path, *options: str) -> list[str | Path]:
+    small = ["--limit", "2", "--tokens", "16", "--threads", "1", "--prompts", prompts]
+    sweep = ["--densities", "0.75,0.25", "--refresh", "off,8", "--dense-start", "0"]
+    return ["tune", folder, *small, *sweep, *options]
+
+
+def profiles(folder: Path) -> dict[str, dict[str, float]]:
+    found: dict[str, dict[str, float]] = json.loads(glass("inspect", folder, "--json").stdout)
+    return found["profiles"]
+
+
+def test_tune_keeps_what_it_picked_as_a_profile(own_copy: Path, prompts: Path) -> None:
+    before = profiles(own_copy)
+    outcome = glass(*tuning(own_copy, prompts, "--max-kl", "1000", "--name", "mine"))
+    assert "profile 'mine' written" in outcome.stdout and "x dense" in outcome.stdout
+    assert "4 settings and the dense form on 2 answers" in outcome.stderr
+    (added,) = profiles(own_copy).keys() - before.keys()
+    found = profiles(own_copy)["mine"]
+    assert added == "mine" and found["kl"] > 0 and found["device"].endswith(", 1 thread")
+    shown = glass("inspect", own_copy).stdout
+    assert "profiles" in shown and "mine" in shown and "balanced" in shown
+    args = ["run", own_copy, "the fox", "--max-new-tokens", "4", "--json", "--profile", "mine"]
+    assert json.loads(glass(*args).stdout)["stats"]["density"] == found["density"]
+    assert json.loads(glass(*args, "--density", "0.5").stdout)["stats"]["density"] == 0.5
+
+
+def test_tune_prints_one_json_line(own_copy: Path, prompts: Path) -> None:
+    before = (own_copy / "glass.json").read_bytes()
+    outcome = glass(*tuning(own_copy, prompts, "--max-kl", "1000", "--dry-run", "--json"))
+    found = json.loads(outcome.stdout)
+    assert len(found["points"]) == 4 and found["dense"]["speedup"] == 1.0
+    assert found["picked"]["speedup"] == max(point["speedup"] for point in found["points"])
+    assert any(point["front"] for point in found["points"] if point["speedup"] > 1) or all(
+        point["speedup"] <= 1 for point in found["points"]
+    )
+    assert found["profile"] is None and (own_copy / "glass.json").read_bytes() == before
+
+
+def test_tune_without_a_goal_shows_the_front_and_writes_nothing(
+    own_copy: Path, prompts: Path
+) -> None:
+    before = (own_copy / "glass.json").read_bytes()
+    shown = glass(*tuning(own_copy, prompts)).stdout
+    assert "dense" in shown and "written" not in shown
+    assert (own_copy / "glass.json").read_bytes() == before
+
+
+def test_tune_tells_the_closest_when_nothing_fits(own_copy: Path, prompts: Path) -> None:
+    before = (own_copy / "glass.json").read_bytes()
+    outcome = glass(*tuning(own_copy, prompts, "--min-speedup", "1000"), code=1)
+    assert (
+        "no setting has a speed-up of at least 1000" in outcome.stderr
+        and "the closest is density" in outcome.stderr
+    )
+    assert (own_copy / "glass.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--max-kl", "0"], "max_kl: got 0, expected a number above 0"),
+        (["--min-speedup", "-1"], "min_speedup: got -1"),
+        (["--densities", "0.5,1"], "densities: got 1, expected values below 1"),
+        (["--densities", "0.5,0"], "selection.density: got 0.0"),
+        (["--densities", "half"], "--densities 'half': expected numbers joined by commas"),
+        (["--refresh", "off,often"], "got 'often', expected a whole number, auto or off"),
+        (["--dense-start", "-1"], "selection.dense_start: got -1"),
+        (["--name", " "], "--name: got nothing"),
+        (["--tokens", "4"], "tokens: got 4"),
+        (["--prompts", "no.jsonl"], "no such file"),
+    ],
+    ids=str,
+)
+def test_tune_refuses_before_it_measures(exported: Exported, args: list[str], message: str) -> None:
+    outcome = glass("tune", exported("llama"), *args, code=2)
+    shown = " ".join(outcome.stderr.replace("│", " ").split())
+    assert message in shown and outcome.stdout == "" and "dense answers" not in shown
+
+
+def test_run_refuses_a_profile_that_does_not_exist(exported: Exported) -> None:
+    outcome = glass("run", exported("llama"), "the fox", "--profile", "balanecd", code=2)
+    assert "did you mean 'balanced'? known: balanced, faithful, fast" in outcome.stderr
+
+
 def test_verify_passes_and_inspect_shows_it(exported: Exported) -> None:
     assert "verification: passed" in glass("verify", exported("llama")).stdout
     assert json.loads(glass("verify", exported("llama"), "--json").stdout)["passed"] is True
     assert "verification: passed" in glass("inspect", exported("llama")).stdout
+
+
+def test_inspect_shows_the_best_rules_of_the_search(tmp_path: Path) -> None:
+    rules = tuple(
+        JudgedRule(rule=f"rule-{number}", text="mixed", kl=0.1 * number, error=0.01)
+        for number in range(1, 8)
+    )
+    search = SearchInfo(
+        density=0.4, texts=12, steps=1440, seconds=61.2, layer_kl=(0.1, 0.2), rules=rules
+    )
+    with ArtifactWriter(tmp_path / "searched") as writer:
+        tiny_artifact.fill(writer.path)
+        writer.commit(dataclasses.replace(tiny_artifact.manifest(), search=search))
+    shown = glass("inspect", tmp_path / "searched").stdout
+    assert "best of 7, found at density 0.4 on 12 texts (1,440 tokens) in 61 s" in shown
+    assert "0.500 ± 0.010" in shown and "rule-5" in shown and "rule-6" not in shown
+    assert "mixed" in shown
 
 
 def test_export_reports_the_artifact(checkpoint: Exported, tmp_path: Path) -> None:

@@ -31,7 +31,9 @@ def section(name: str) -> str:
 
 
 def test_the_commands_are_the_expected_ones() -> None:
-    expected = {"run", "compare", "inspect", "verify", "recipes", "build-native", "bench", "eval"}
+    expected = {
+        "run", "compare", "inspect", "verify", "recipes", "build-native", "bench", "eval", "tune",
+    }  # fmt: skip
     assert set(COMMANDS) == expected
 
 

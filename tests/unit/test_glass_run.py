@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any, Literal
 
 import pytest
 import runner
@@ -14,6 +15,7 @@ from executorch.exir import to_edge
 from tiny_models import CONTEXT
 
 from glass_export.runtime import Session
+from glass_export.runtime.refresh import AUTO_INTERVAL
 
 Exported = Callable[..., Path]
 
@@ -83,7 +85,8 @@ def test_chooses_neurons_as_the_session(
 
 @pytest.mark.parametrize("density", [1.0, 0.25])
 @pytest.mark.parametrize(
-    ("refresh", "dense_start"), [("3", 0), ("8", 0), ("40", 0), ("8", 5), ("off", 4)]
+    ("refresh", "dense_start"),
+    [("3", 0), ("8", 0), ("40", 0), ("8", 5), ("off", 4), ("auto", 0), ("auto", 5)],
 )
 @pytest.mark.parametrize("family", ["llama", "gemma3_text"])
 def test_refreshes_as_the_session(
@@ -99,7 +102,7 @@ def test_refreshes_as_the_session(
     prompt = "the quick brown fox"
     expected = opened(family).generate(
         prompt, max_new_tokens=60, reset=True, density=density,
-        refresh=0 if refresh == "off" else int(refresh), dense_start=dense_start,
+        refresh=int(refresh) if refresh.isdigit() else refresh, dense_start=dense_start,
     )  # fmt: skip
     actual = runner.answer(
         glass_run, exported(family, "executorch"), f"--prompt={prompt}", "--max-new-tokens=60",
@@ -126,6 +129,63 @@ def test_a_program_that_says_how_to_refresh(
     assert actual["stats"]["refreshes"] == expected.stats.refreshes > 0
     never = runner.answer(glass_run, artifact, *arguments, "--refresh=off", "--dense-start=0")
     assert never["stats"]["refreshes"] == 0
+
+
+def test_a_program_that_says_auto(glass_run: Path, exported: Exported) -> None:
+    artifact = exported("llama", "executorch", "selection.refresh=auto", "selection.density=0.25")
+    with Session.open(artifact) as session:
+        assert session.defaults.refresh == "auto"
+        expected = session.generate("the dog", max_new_tokens=60)
+    actual = runner.answer(glass_run, artifact, "--prompt=the dog", "--max-new-tokens=60")
+    assert actual["token_ids"] == list(expected.token_ids)
+    assert actual["stats"]["refreshes"] == expected.stats.refreshes > 0
+
+
+@pytest.mark.parametrize(("fusion", "refreshes"), [("global", 1), ("local", 2)])
+def test_auto_ends_where_the_session_ends_it(
+    glass_run: Path,
+    exported: Exported,
+    opened: Callable[[str], Session],
+    fusion: Literal["global", "local"],
+    refreshes: int,
+) -> None:
+    """A choice by the prior alone has settled at once."""
+    prompt = PROMPTS["words"]
+    expected = opened("llama").generate(
+        prompt, max_new_tokens=80, reset=True, density=0.5, refresh="auto", fusion=fusion
+    )
+    actual = runner.answer(
+        glass_run, exported("llama", "executorch"), f"--prompt={prompt}", "--max-new-tokens=80",
+        "--density=0.5", "--refresh=auto", f"--fusion={fusion}",
+    )  # fmt: skip
+    assert actual["token_ids"] == list(expected.token_ids)
+    assert expected.stats.new_tokens > 2 * (AUTO_INTERVAL + 1)
+    assert actual["stats"]["refreshes"] == expected.stats.refreshes == refreshes
+
+
+@pytest.mark.parametrize("local_tokens", ["user", "all"])
+def test_scores_the_tokens_that_the_session_scores(
+    glass_run: Path,
+    exported: Exported,
+    opened: Callable[[str], Session],
+    local_tokens: Literal["user", "all"],
+) -> None:
+    """As an option, and as metadata say it."""
+    arguments = [f"--prompt={PROMPTS['special tokens']}", "--max-new-tokens=24", "--density=0.25"]
+    wanted: dict[str, Any] = {"max_new_tokens": 24, "density": 0.25, "fusion": "local"}
+    session, prompt = opened("llama"), PROMPTS["special tokens"]
+    expected = session.generate(prompt, reset=True, local_tokens=local_tokens, **wanted)
+    other = "all" if local_tokens == "user" else "user"
+    differs = session.generate(prompt, reset=True, local_tokens=other, **wanted)
+    assert differs.token_ids != expected.token_ids
+    actual = runner.answer(
+        glass_run, exported("llama", "executorch"), *arguments, "--fusion=local",
+        f"--local-tokens={local_tokens}",
+    )  # fmt: skip
+    assert actual["token_ids"] == list(expected.token_ids)
+    rule = ("selection.fusion=local", f"selection.local_tokens={local_tokens}")
+    said = runner.answer(glass_run, exported("llama", "executorch", *rule), *arguments)
+    assert said["token_ids"] == list(expected.token_ids)
 
 
 SENSITIVE = {"fusion": "shrinkage", "local": "squared", "prior": "G", "tau": 8.0}
@@ -231,6 +291,10 @@ def test_ids_in_text_and_ids_out(glass_run: Path, exported: Exported, tmp_path: 
         (["DIR", "--prompt=x", "--density=nan"], "--density"),
         (["DIR", "--prompt=x", "--lam=2"], "--lam"),
         (["DIR", "--prompt=x", "--refresh=often"], "--refresh: got 'often'"),
+        (
+            ["DIR", "--prompt=x", "--local-tokens=x"],
+            "--local-tokens: got 'x', expected one of user",
+        ),
         (["DIR", "--prompt=x", "--dense-start=-1"], "--dense-start: got '-1'"),
         (["DIR", "--prompt=x", "--sensitivity=0.3"], "--sensitivity: got '0.3'"),
         (["DIR", "--prompt=x", "--dense-layers=1,1"], "--dense-layers: got '1,1'"),

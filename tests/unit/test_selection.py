@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any, get_args
 
 import pytest
 
 from glass_export.errors import ArtifactError, RecipeError
 from glass_export.schema import from_data, to_data
-from glass_export.selection import PRESETS, RULE_FIELDS, RULES, Mode, Rule, SelectionRecipe
+from glass_export.selection import (
+    PRESETS,
+    RULE_FIELDS,
+    RULES,
+    Mode,
+    Profile,
+    Rule,
+    SelectionRecipe,
+)
 
 
 def rule(selection: SelectionRecipe) -> Rule:
@@ -28,9 +38,10 @@ def test_a_mode_alone_means_its_rule(mode: Mode) -> None:
 
 
 def test_presets_are_as_published() -> None:
-    assert RULES["paper-a"] == Rule(fusion="borda", local="A", prior="A", lam=0.5)
-    assert RULES["paper-i"] == Rule(fusion="borda", local="A", prior="I", lam=0.5)
-    assert (RULES["griffin"].fusion, RULES["griffin"].local) == ("local", "griffin")
+    paper = Rule(fusion="borda", local="A", local_tokens="all", prior="A", lam=0.5)
+    assert RULES["paper-a"] == paper and RULES["paper-i"] == replace(paper, prior="I")
+    griffin = RULES["griffin"]
+    assert (griffin.fusion, griffin.local, griffin.local_tokens) == ("local", "griffin", "all")
 
 
 def test_without_a_mode_any_field_of_the_rule_fixes_it() -> None:
@@ -51,8 +62,8 @@ def test_auto_keeps_what_is_given() -> None:
 def test_a_preset_takes_its_own_fields_and_no_others(mode: Mode) -> None:
     assert SelectionRecipe(mode=mode, **asdict(RULES[mode])) == SelectionRecipe(mode=mode)
     others: dict[str, Any] = {
-        "fusion": "global", "local": "squared", "prior": "F", "lam": 0.25, "tau": 8.0,
-        "sensitivity": 0.5, "dense_layers": (0,),
+        "fusion": "global", "local": "squared", "local_tokens": "user", "prior": "F",
+        "lam": 0.25, "tau": 8.0, "sensitivity": 0.5, "dense_layers": (0,),
     }  # fmt: skip
     assert set(others) == set(RULE_FIELDS)
     for name, value in others.items():
@@ -72,6 +83,26 @@ def test_data_and_back() -> None:
     selection = SelectionRecipe(mode="auto", sensitivity=0.25, dense_layers=(3, 0), refresh=8)
     data = to_data(selection)
     assert from_data(SelectionRecipe, data, error=RecipeError, where="x") == selection
+
+
+@pytest.mark.parametrize("made", [SelectionRecipe, partial(Profile, density=0.5)])
+def test_refresh_may_be_a_word(made: Callable[..., SelectionRecipe | Profile]) -> None:
+    assert made(refresh="auto").refresh == "auto"
+    assert made(refresh="off") == made(refresh=0)
+    for wrong in ("", "Auto", "32", -1, 1.5, True):
+        with pytest.raises(RecipeError, match=r"refresh: got .*, expected .* 'auto' or 'off'"):
+            made(refresh=wrong)
+
+
+def test_refresh_in_data() -> None:
+    def read(value: object) -> int | str:
+        data = {"refresh": value}
+        return from_data(SelectionRecipe, data, error=RecipeError, where="x").refresh
+
+    assert (read("auto"), read("off"), read(32)) == ("auto", 0, 32)
+    for wrong in (True, 1.5, "always"):
+        with pytest.raises(RecipeError, match="refresh: got"):
+            read(wrong)
 
 
 @pytest.mark.parametrize(

@@ -54,9 +54,10 @@ const char* finish_reason_name(FinishReason reason) {
   return "";
 }
 
-std::vector<float> user_weights(const std::vector<int64_t>& tokens,
-                                const std::vector<int64_t>& special) {
-  std::vector<float> weights(tokens.size());
+std::vector<float> score_weights(const std::vector<int64_t>& tokens,
+                                 const std::vector<int64_t>& special, LocalTokens counted) {
+  std::vector<float> weights(tokens.size(), 1.0f);
+  if (counted == LocalTokens::kAll) return weights;
   for (size_t i = 0; i < tokens.size(); ++i) weights[i] = contains(special, tokens[i]) ? 0 : 1;
   if (std::find(weights.begin(), weights.end(), 1.0f) == weights.end()) {
     std::fill(weights.begin(), weights.end(), 1.0f);
@@ -84,7 +85,8 @@ Result<int64_t> greedy(Span<const float> logits) {
 Result<Answer> generate(Model& model, const Request& request,
                         const std::function<void(int64_t)>& on_token) {
   const std::vector<int64_t>& tokens = request.tokens;
-  const std::vector<float> weights = user_weights(tokens, model.info().special_token_ids);
+  const std::vector<float> weights =
+      score_weights(tokens, model.info().special_token_ids, request.selection.local_tokens);
   model.reset();
 
   const Clock::time_point start = Clock::now();

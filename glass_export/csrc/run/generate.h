@@ -43,9 +43,9 @@ struct Answer {
 };
 
 // Score weight of every prompt token: 0 for special tokens, 1 for the others; all 1 when the prompt
-// has only special ones.
-std::vector<float> user_weights(const std::vector<int64_t>& tokens,
-                                const std::vector<int64_t>& special);
+// has only special ones, or when all tokens count.
+std::vector<float> score_weights(const std::vector<int64_t>& tokens,
+                                 const std::vector<int64_t>& special, LocalTokens counted);
 
 // The most likely token, of equals the lowest. Fails when no finite maximum exists.
 Result<int64_t> greedy(Span<const float> logits);

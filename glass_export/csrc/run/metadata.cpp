@@ -114,7 +114,8 @@ Result<ModelInfo> parse_metadata(std::string_view text) {
     if (Outcome set = read_default(entries, name, info.defaults); !set) return set.failure();
   }
   // Later additions to the format.
-  for (const char* name : {"sensitivity", "dense_layers", "refresh", "dense_start"}) {
+  for (const char* name :
+       {"local_tokens", "sensitivity", "dense_layers", "refresh", "dense_start"}) {
     if (Outcome set = read_default(entries, name, info.defaults); !set) return set.failure();
   }
   return info;

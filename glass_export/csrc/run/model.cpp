@@ -126,8 +126,10 @@ Outcome Model::select(const SelectionSettings& settings) {
   Result<std::vector<int32_t>> chosen = choose(settings, prompt_);
   if (!chosen) return chosen.failure();
   neurons_ = std::move(*chosen);
+  if (settings.dense_start > 0 || settings.refresh > 0) {
+    refresh_.emplace(settings, prompt_, neurons_, info_.layers);
+  }
   if (settings.dense_start > 0) use_all(neurons_, info_.layers, info_.d_ff);
-  if (settings.dense_start > 0 || settings.refresh > 0) refresh_.emplace(settings, prompt_);
   return Done{};
 }
 
@@ -174,7 +176,7 @@ Result<Span<const float>> Model::decode_by_refresh(int64_t token) {
   Result<std::vector<int32_t>> chosen = choose(refresh.settings(), refresh.sums());
   if (!chosen) return chosen.failure();
   neurons_ = std::move(*chosen);
-  refresh.chosen();
+  refresh.chosen(neurons_);
   refresh_ = std::move(refresh);
   ++refresh_figures_.count;
   refresh_figures_.ms += milliseconds(start, Clock::now());

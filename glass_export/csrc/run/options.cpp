@@ -11,9 +11,9 @@
 namespace glass::run {
 namespace {
 
-constexpr const char* kSelection[] = {"density", "fusion",     "local",       "prior",
-                                      "lam",     "tau",        "sensitivity", "dense-layers",
-                                      "refresh", "dense-start"};
+constexpr const char* kSelection[] = {"density",      "fusion",  "local",      "local-tokens",
+                                      "prior",        "lam",     "tau",        "sensitivity",
+                                      "dense-layers", "refresh", "dense-start"};
 
 constexpr const char* kUsage =
     R"(usage: glass_run DIR (--prompt TEXT | --ids FILE) [options]
@@ -35,13 +35,15 @@ How neurons are chosen; the defaults are the artifact's:
   --density X           share of neurons to keep, above 0 to 1; 1 is the dense model
   --fusion NAME         borda, shrinkage, local or global
   --local NAME          local scores: A, griffin or squared
+  --local-tokens WHICH  prompt tokens that local scores cover: user (all but special ones) or all
   --prior NAME          global prior: A, I, G or F
   --lam X               weight of the prior in borda, 0 to 1
   --tau X               weight of the prior in shrinkage, in tokens
   --sensitivity X       power of F / G in shrinkage: 0, 0.25, 0.5 or 1
   --dense-layers LIST   layers that keep all neurons, such as 0,29, or none
   --refresh N           choose again after every N decoded tokens, which are then computed once
-                        more with all neurons; off is never
+                        more with all neurons; auto is every 32 until that changes little, off is
+                        never
   --dense-start N       decode the first N tokens with all neurons, then choose
 
 Exit status: 0 done, 1 failed, 2 wrong usage.

@@ -15,6 +15,7 @@ namespace {
 // In the order of the enumerations.
 constexpr const char* kFusionNames[] = {"borda", "shrinkage", "local", "global"};
 constexpr const char* kLocalNames[] = {"A", "griffin", "squared"};
+constexpr const char* kLocalTokensNames[] = {"user", "all"};
 
 template <class Enum, size_t kCount>
 Outcome assign_name(Enum& target, const char* const (&names)[kCount], std::string_view name,
@@ -58,6 +59,17 @@ Outcome assign_sensitivity(double& target, std::string_view name, std::string_vi
   return Done{};
 }
 
+// A number of tokens, "auto" or "off".
+Outcome assign_refresh(SelectionSettings& settings, std::string_view name, std::string_view value) {
+  settings.refresh_settles = value == "auto";
+  if (settings.refresh_settles) {
+    settings.refresh = kAutoInterval;
+    return Done{};
+  }
+  return assign_count(settings.refresh, name, value == "off" ? "0" : value,
+                      "a whole number of tokens, auto or off");
+}
+
 // "none", empty as in metadata, or numbers with commas.
 Outcome assign_layers(std::vector<int64_t>& target, std::string_view name, std::string_view value) {
   std::vector<int64_t> layers;
@@ -80,6 +92,9 @@ Outcome assign_layers(std::vector<int64_t>& target, std::string_view name, std::
 Outcome assign(SelectionSettings& settings, std::string_view name, std::string_view value) {
   if (name == "fusion") return assign_name(settings.rule.fusion, kFusionNames, name, value);
   if (name == "local") return assign_name(settings.rule.local, kLocalNames, name, value);
+  if (name == "local_tokens" || name == "local-tokens") {
+    return assign_name(settings.local_tokens, kLocalTokensNames, name, value);
+  }
   if (name == "prior") return assign_name(settings.prior, kStatisticNames, name, value);
   if (name == "density") {
     return assign_number(settings.density, name, value, true, 1,
@@ -96,15 +111,13 @@ Outcome assign(SelectionSettings& settings, std::string_view name, std::string_v
   if (name == "dense_layers" || name == "dense-layers") {
     return assign_layers(settings.dense_layers, name, value);
   }
-  if (name == "refresh") {
-    return assign_count(settings.refresh, name, value == "off" ? "0" : value,
-                        "a whole number of tokens, or off");
-  }
+  if (name == "refresh") return assign_refresh(settings, name, value);
   if (name == "dense_start" || name == "dense-start") {
     return assign_count(settings.dense_start, name, value, "a whole number of tokens, 0 or more");
   }
-  return failure(name, ": not a setting of the selection; expected density, fusion, local, prior, ",
-                 "lam, tau, sensitivity, dense_layers, refresh or dense_start");
+  return failure(
+      name, ": not a setting of the selection; expected density, fusion, local, ",
+      "local_tokens, prior, lam, tau, sensitivity, dense_layers, refresh or dense_start");
 }
 
 int64_t kept_neurons(double density, int64_t d_ff) {

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from glass_export import chart_style
 from glass_export.bench import chart
 from glass_export.bench.contestants import Contestant, Settings
 from glass_export.bench.outcome import Case, Figures, Outcome
@@ -88,11 +89,11 @@ def test_the_picture_is_drawn(results: Results, tmp_path: Path, suffix: str) -> 
 def test_what_the_picture_lacks_is_told_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chart, "find_spec", lambda name: object())
+    monkeypatch.setattr(chart_style, "find_spec", lambda name: object())
     with pytest.raises(BenchError, match=r"got '\.jpeg', expected \.png"):
         chart.check(tmp_path / "a.jpeg")
     with pytest.raises(BenchError, match="nowhere is not a folder"):
         chart.check(tmp_path / "nowhere" / "a.png")
-    monkeypatch.setattr(chart, "find_spec", lambda name: None)
+    monkeypatch.setattr(chart_style, "find_spec", lambda name: None)
     with pytest.raises(BenchError, match=r"pip install 'glass-export\[bench\]'"):
         chart.check(tmp_path / "a.png")

@@ -47,8 +47,11 @@ def run(
     )
 
 
-def naive(model: PreTrainedModel, sequences: list[np.ndarray]) -> np.ndarray:
+def naive(
+    model: PreTrainedModel, sequences: list[np.ndarray], prefix: tuple[int, ...] = (0,)
+) -> np.ndarray:
     """Sums [4,L,F] by hooks and plain autograd in float64, over all logits at once."""
+    first = len(prefix)
     model = copy.deepcopy(model).double()
     seen: list[torch.Tensor] = []
 
@@ -61,12 +64,13 @@ def naive(model: PreTrainedModel, sequences: list[np.ndarray]) -> np.ndarray:
     totals = np.zeros((4, LAYERS, D_FF))
     for sequence in sequences:
         seen.clear()
-        tokens = torch.tensor([[0, *sequence.tolist()]])
+        tokens = torch.tensor([[*prefix, *sequence.tolist()]])
         embedded = model.get_input_embeddings()(tokens).detach().requires_grad_()
         logits = model(inputs_embeds=embedded, use_cache=False).logits
-        functional.cross_entropy(logits[0, :-1], tokens[0, 1:], reduction="sum").backward()
+        wanted = tokens[0, first:]
+        functional.cross_entropy(logits[0, first - 1 : -1], wanted, reduction="sum").backward()
         for index, h in enumerate(seen):
-            hidden, taylor = h[0, 1:].detach(), (h * h.grad)[0, 1:].detach()
+            hidden, taylor = h[0, first:].detach(), (h * h.grad)[0, first:].detach()
             unit = hidden / hidden.norm(dim=-1, keepdim=True)
             forms = {"A": unit.abs(), "I": taylor.abs(), "G": unit**2, "F": taylor**2}
             totals[:, index] += np.stack([forms[name].sum(0).numpy() for name in ORDER])
@@ -84,14 +88,15 @@ def assert_equal(a: Prior, b: Prior) -> None:
         np.testing.assert_array_equal(a.statistics[name], b.statistics[name])
 
 
+@pytest.mark.parametrize("prefix", [(0,), (0, 7, 5, 9)], ids=len)
 @pytest.mark.parametrize("family", FAMILIES)
-def test_statistics_are_those_of_plain_autograd(family: str) -> None:
+def test_statistics_are_those_of_plain_autograd(family: str, prefix: tuple[int, ...]) -> None:
     model = tiny_model(family)
     rng = np.random.default_rng(0)
     sequences = [rng.integers(2, 300, n).astype(np.int32) for n in (24, 3, 1, 17)]
-    sums = measure(model, find_ffns(model), sequences, (0,), NO_CACHE)
+    sums = measure(model, find_ffns(model), sequences, prefix, NO_CACHE)
     assert sums.tokens == 45
-    expected = naive(model, sequences)
+    expected = naive(model, sequences, prefix)
     scale = expected.max(axis=(1, 2), keepdims=True)
     np.testing.assert_allclose(sums.values / scale, expected / scale, rtol=2e-4, atol=1e-7)
 

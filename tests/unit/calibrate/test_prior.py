@@ -4,14 +4,15 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import safetensors.numpy
 
 from glass_export.errors import ArtifactError
-from glass_export.prior import Prior
-from glass_export.spec import STATISTICS
+from glass_export.prior import Prior, mixed, read_tensors, write_tensors
+from glass_export.spec import STATISTICS, NullStart
 
 PRIOR = Prior(
     statistics={
@@ -50,6 +51,7 @@ def test_is_plain_safetensors(tmp_path: Path) -> None:
         "seed": "7",
         "temperature": "0.9",
         "model_sha256": "ab" * 32,
+        "text": "null",
     }
 
 
@@ -78,6 +80,39 @@ def test_missing_file_and_other_contents(tmp_path: Path) -> None:
     replace(PRIOR, statistics={"A": PRIOR.statistics["A"]}).save(tmp_path / "p")
     with pytest.raises(ArtifactError, match=r"holds A float32\[2, 5\], expected .* A, I, G, F"):
         Prior.load(tmp_path / "p")
+
+
+@pytest.mark.parametrize("text", get_args(NullStart))
+def test_the_kind_of_text_is_kept(tmp_path: Path, text: NullStart) -> None:
+    replace(PRIOR, text=text).save(tmp_path / "p")
+    assert Prior.load(tmp_path / "p").text == text
+
+
+def test_files_from_before_there_were_kinds_of_text_are_of_null_text(tmp_path: Path) -> None:
+    PRIOR.save(tmp_path / "p")
+    tensors, metadata = read_tensors(tmp_path / "p")
+    del metadata["text"]
+    write_tensors(tmp_path / "p", tensors, metadata)
+    assert Prior.load(tmp_path / "p").text == "null"
+    write_tensors(tmp_path / "p", tensors, metadata | {"text": "novel"})
+    with pytest.raises(ArtifactError, match="text is 'novel', expected one of"):
+        Prior.load(tmp_path / "p")
+
+
+def test_mixed_priors_count_half_each() -> None:
+    other = replace(
+        PRIOR,
+        statistics={name: 3 * values for name, values in PRIOR.statistics.items()},
+        tokens=512,
+        text="template",
+    )
+    both = mixed(PRIOR, other)
+    for name, values in both.statistics.items():
+        assert values.dtype == np.float32
+        np.testing.assert_allclose(values, 2 * PRIOR.statistics[name], rtol=1e-6)
+    assert tuple(both.statistics) == STATISTICS
+    assert (both.text, both.tokens) == ("mixed", 4608)
+    assert replace(both, statistics={}, text="null", tokens=4096) == replace(PRIOR, statistics={})
 
 
 def test_imports_neither_torch_nor_transformers() -> None:

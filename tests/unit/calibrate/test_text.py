@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,57 @@ def test_exactly_the_tokens_asked_for_and_stops_only_at_the_end(tokens: int) -> 
         assert not stops[:-1].any()
         stopped += int(stops[-1])
     assert stopped > 5  # early stops were replaced by further sequences
+
+
+def one_by_one(model: PreTrainedModel, s: TextSettings) -> list[list[int]]:
+    """The text by definition: every token from a run over the whole of its document."""
+    texts: list[list[int]] = []
+    for number in range(100):
+        if (missing := s.tokens - sum(map(len, texts))) <= 0:
+            return texts
+        seed = int(np.random.SeedSequence([s.seed, number]).generate_state(1)[0])
+        generator = torch.Generator().manual_seed(seed)
+        rows = min(s.batch, math.ceil(missing / s.sequence_length))
+        missing = min(missing, rows * s.sequence_length)
+        written: list[list[list[int]]] = [[[*s.prefix[:1]]] for _ in range(rows)]
+        for _ in range(math.ceil(missing / rows) + len(s.prefix) - 1):
+            logits = [model(torch.tensor([row[-1]])).logits[0, -1] for row in written]
+            drawn = sample(torch.stack(logits), s.temperature, generator).tolist()
+            for row, token in zip(written, drawn, strict=True):
+                document = row[-1]
+                inside = len(document) < len(s.prefix)
+                document.append(s.prefix[len(document)] if inside else token)
+                if not inside and token in s.stop_ids:
+                    row.append([*s.prefix[:1]])
+        for document in [document for row in written for document in row]:
+            if missing > 0 and (own := document[len(s.prefix) :]):
+                texts.append(own[:missing])
+                missing -= len(texts[-1])
+    raise AssertionError("100 rounds and no end")
+
+
+@pytest.mark.parametrize("prefix", [(0,), (0, 7), (5, 0, 9, 5)], ids=len)
+@torch.no_grad()
+def test_text_is_that_written_one_by_one(
+    prefix: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("glass_export.calibrate.kv.STORAGE", torch.float32)
+    model = tiny_model("llama")
+    # The prefix holds a stop token: only a written one ends a document.
+    wanted = settings(tokens=270, prefix=prefix, stop_ids=(*range(1, 40), 0))
+    sequences = [sequence.tolist() for sequence in write_text(model, wanted, NO_CACHE)]
+    assert sequences == one_by_one(model, wanted)
+    assert sum(map(len, sequences)) == 270
+    restarted = len(sequences) > 2 * math.ceil(270 / wanted.sequence_length)
+    assert restarted, "no document began in the middle of a row"
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 40])
+def test_a_prefix_of_any_length_takes_nothing_from_the_text(length: int) -> None:
+    wanted = settings(prefix=(0, *range(20, 19 + length)), stop_ids=(), tokens=300)
+    sequences = write_text(tiny_model("llama"), wanted, NO_CACHE)
+    assert sum(map(len, sequences)) == 300 and max(map(len, sequences)) <= 24
+    assert len(sequences) == math.ceil(300 / 24)
 
 
 def test_without_stop_tokens_one_round_gives_full_sequences() -> None:

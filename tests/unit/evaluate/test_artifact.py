@@ -86,6 +86,21 @@ def test_evaluation_of_an_artifact(exported: Exported, settings_of: Any) -> None
     assert outcome.versions["onnxruntime"] and outcome.tokens > outcome.texts > 0
 
 
+def test_refresh_auto_is_that_of_the_driver(exported: Exported) -> None:
+    """Its first refresh comes as that of a fixed interval; a choice that is always the same ends
+    it there.
+    """
+    text = EvalText(tuple(range(40, 48)), (1.0,) * 8, tuple(range(100, 180)), "rising")
+    methods = Sweep(methods=("global",), refresh=("auto", 32)).expand(0.25, None)
+    with Session.open(exported("llama")) as session:
+        runner = Runner(session, methods, Chooser(Priors({}), None), 1)
+        runner.measure(text, 0)
+    (auto,), (fixed,), _ = runner.traces
+    np.testing.assert_array_equal(auto.kl[:65], fixed.kl[:65])
+    assert auto.kl[32] < 1e-4 and fixed.kl[65] < 1e-4 < auto.kl[65]
+    assert [row.label for row in methods] == ["global 0.25 refresh auto", "global 0.25 refresh 32"]
+
+
 def test_answers_are_sampled_once(
     exported: Exported, settings_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

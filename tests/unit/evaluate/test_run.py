@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ from glass_export.errors import EvaluationError, RecipeError
 from glass_export.evaluate import run
 from glass_export.evaluate.run import evaluate_model, magnitudes
 from glass_export.families import find_ffns
-from glass_export.load import load_model
+from glass_export.load import LoadedModel, load_model
 from glass_export.recipe import Recipe, SelectionRecipe
+from glass_export.spec import FfnSite, NullStart
 
 Make = Callable[..., Any]
 
@@ -33,7 +35,14 @@ def test_evaluation_of_a_model(recipe: Recipe, settings_of: Make) -> None:
     auto = SelectionRecipe(fusion="global", prior="G")
     settings = settings_of(*methods, density=(0.25, 1.0), refresh=(0, 4))
     threads = torch.get_num_threads()
-    outcome = evaluate_model(recipe, settings, auto=auto, threads=1)
+    asked: list[int] = []
+
+    def find(_: LoadedModel, sites: list[FfnSite]) -> tuple[SelectionRecipe, NullStart]:
+        asked.append(len(sites))
+        return auto, "template"
+
+    outcome = evaluate_model(recipe, settings, find_auto=find, threads=1)
+    assert asked == [LAYERS]
     assert torch.get_num_threads() == threads
     by_label = {row.label: row for row in outcome.methods}
     assert len(by_label) == len(outcome.methods) == 1 + 6 * 4
@@ -47,6 +56,7 @@ def test_evaluation_of_a_model(recipe: Recipe, settings_of: Make) -> None:
     assert refreshed.ratio is not None
     assert refreshed.ratio.value == pytest.approx(refreshed.kl.value / sparse.kl.value)
     assert set(by_label["oracle 0.25"].overlap) == {1.0}
+    assert "auto 0.25 refresh 4 prior template" in by_label
     assert outcome.subject == recipe.model.name and outcome.versions["torch"]
 
 
@@ -65,6 +75,14 @@ def test_a_shorter_prompt_and_other_priors_change_the_choice(
     assert plain.methods[0].kl.value == kls["a-glass 0.25 prompt 100 prior 512"]
 
 
+def test_the_rule_is_looked_for_only_when_it_is_compared(recipe: Recipe, settings_of: Make) -> None:
+    def find(*_: object) -> tuple[SelectionRecipe, NullStart]:
+        raise AssertionError("a rule was looked for")
+
+    outcome = evaluate_model(recipe, settings_of("griffin"), find_auto=find, threads=1)
+    assert [row.method for row in outcome.methods] == ["griffin"]
+
+
 def test_every_measures_fewer_steps_of_the_same_answers(recipe: Recipe, settings_of: Make) -> None:
     first, fourth = (
         evaluate_model(recipe, settings_of("griffin", every=every), threads=1) for every in (1, 4)
@@ -81,6 +99,11 @@ def test_bad_settings_are_refused_before_a_model_is_loaded(
         evaluate_model(recipe, settings_of("a-glass", prior_tokens=(64, 512)))
     with pytest.raises(EvaluationError, match="'auto' is the rule that an export has chosen"):
         evaluate_model(recipe, settings_of("auto"))
+    with pytest.raises(EvaluationError, match="refresh: got 'auto', which is measured"):
+        evaluate_model(recipe, settings_of("griffin", refresh=(8, "auto")))
+    own = replace(recipe, selection=SelectionRecipe(refresh="auto"))
+    with pytest.raises(EvaluationError, match="refresh: got 'auto', which is measured"):
+        evaluate_model(own, settings_of("auto"), find_auto=lambda *_: (own.selection, "null"))
 
 
 def test_template_text_needs_a_template(

@@ -11,7 +11,6 @@ import pytest
 from glass_export.errors import EvaluationError, RecipeError
 from glass_export.evaluate.methods import METHOD_NAMES, Method, overlap
 from glass_export.evaluate.sweep import STANDARD, EvalSettings, Sweep
-from glass_export.evaluate.texts import EvalText
 from glass_export.recipe import SelectionRecipe
 
 AUTO = SelectionRecipe(fusion="shrinkage", local="squared", prior="G", tau=64.0, refresh=8)
@@ -99,12 +98,6 @@ def test_large_vocabularies_are_compared_at_every_fourth_step(settings_of: Any) 
     assert settings_of("griffin", every=2).every_of(262_144) == 2
     with pytest.raises(EvaluationError, match="every: got 0"):
         settings_of("griffin", every=0)
-
-
-def test_first_weights_keep_scored_tokens_alone() -> None:
-    text = EvalText((1, 2, 3, 4, 5), (0.0, 1.0, 0.0, 1.0, 1.0), (6, 7), "other")
-    assert text.first_weights(2) == (0.0, 1.0, 0.0, 1.0, 0.0)
-    assert text.first_weights(9) == text.first_weights(None) == text.weights
 
 
 def test_overlap_counts_only_what_a_layer_keeps() -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from glass_export.errors import GenerationError
 from glass_export.runtime import Generation, SamplingParams, Session
-from glass_export.runtime.base import FloatArray, LocalStatistics
+from glass_export.runtime.base import FloatArray, IndexArray, LocalStatistics
+from glass_export.runtime.refresh import AUTO_INTERVAL, AUTO_TURNOVER, UntilSettled
 from glass_export.runtime.sampler import Sampler
 from glass_export.scoring import select_neurons
 from glass_export.spec import layer_budgets
@@ -27,6 +28,13 @@ SETTINGS = [(1, 0), (3, 0), (8, 0), (10, 0), (0, 4), (3, 5), (4, 1)]
 """Tokens between two refreshes, and tokens of a dense start."""
 
 
+def has_settled(old: IndexArray, new: IndexArray) -> bool:
+    """Whether "auto" ends with the choice ``new`` after ``old``."""
+    pairs = [({*now} - {-1}, {*before}) for before, now in zip(old, new, strict=True)]
+    added = sum(len(now - before) for now, before in pairs)
+    return added / sum(len(now) for now, _ in pairs) < AUTO_TURNOVER / 10_000
+
+
 class ByHand:
     """The method with nothing but engine calls: no cache is kept, no policy is asked."""
 
@@ -35,6 +43,7 @@ class ByHand:
         self.tokens, self.length = list(ids), 0
         self.sums = LocalStatistics.zeros(self.backend.dims.layers, self.backend.dims.d_ff)
         self.logits = self.run(ids, mask)
+        self.neurons: IndexArray | None = None
 
     def run(self, tokens: Sequence[int], mask: Sequence[float]) -> FloatArray:
         """Prefill after position ``length``, a chunk at a time, and add up the statistics."""
@@ -48,18 +57,24 @@ class ByHand:
             self.length += part.size
         return result.logits[0]
 
-    def choose(self, selection: Any) -> None:
+    def choose(self, selection: Any) -> int:
+        """Choose neurons; tokens until they are chosen again."""
         sizes = self.backend.dims.d_ff, self.backend.dims.layers
         budgets = layer_budgets(selection.density, *sizes, selection.dense_layers)
-        self.backend.select(select_neurons(self.sums, self.priors, selection, budgets))
+        before = self.neurons
+        self.neurons = select_neurons(self.sums, self.priors, selection, budgets)
+        self.backend.select(self.neurons)
+        if selection.refresh != "auto":
+            return int(selection.refresh)
+        ends = before is not None and has_settled(before, self.neurons)
+        return 0 if ends else AUTO_INTERVAL
 
     def answer(self, sampler: Sampler, count: int, selection: Any) -> list[int]:
         """``count`` tokens, chosen by ``sampler``."""
-        interval, since = selection.dense_start or selection.refresh, 0
+        interval, since = self.choose(selection), 0
         if selection.dense_start:
+            interval, self.neurons = selection.dense_start, None
             self.backend.select(None)
-        else:
-            self.choose(selection)
         prompt = self.length
         while True:
             self.tokens.append(sampler.sample(self.logits, self.tokens))
@@ -69,8 +84,7 @@ class ByHand:
                 self.length -= since
                 again = self.tokens[self.length :]
                 self.logits = self.run(again, [1.0] * len(again))
-                self.choose(selection)
-                interval, since = selection.refresh, 0
+                interval, since = self.choose(selection), 0
             else:
                 self.logits = self.backend.decode(self.tokens[-1], self.length)
                 self.length, since = self.length + 1, since + 1
@@ -129,10 +143,45 @@ def test_refreshes_keep_the_numbers_of_every_layer(make_session: MakeSession) ->
     assert kept.tolist() == list(layer_budgets(0.75, 24, 2, (1,))) == [12, 24]
 
 
+@pytest.mark.parametrize("dense_start", [0, 5])
+@pytest.mark.parametrize("seed", range(4))
+def test_auto_is_that_of_the_written_out_loop(
+    make_session: MakeSession, seed: int, dense_start: int
+) -> None:
+    params = replace(WARM, seed=seed)
+    wanted: dict[str, Any] = {"density": 0.5, "refresh": "auto", "dense_start": dense_start}
+    session = make_session(max_length=400)
+    got = session.generate(TEXT, max_new_tokens=300, sampling=params, **wanted)
+    hand = by_hand(make_session(max_length=400), TEXT, 300, params, **wanted)
+    assert list(got.token_ids) == hand
+    assert 1 <= got.stats.refreshes < 299 // (AUTO_INTERVAL + 1)
+
+
+def test_auto_refreshes_until_few_neurons_are_new() -> None:
+    rows = np.tile(np.arange(200, dtype=np.int32), (2, 1))
+    rows[1, 100:] = -1
+
+    def interval(new: int) -> int:
+        now = rows.copy()
+        now[1, 100 - new : 100] = np.arange(500, 500 + new)
+        return UntilSettled(tokens=7, turnover=500).interval(rows, now)
+
+    assert [interval(new) for new in (0, 14, 15, 100)] == [0, 0, 7, 7]
+
+
+def test_auto_ends_with_the_answer(make_session: MakeSession) -> None:
+    """The next answer starts with refreshes anew."""
+    session = make_session(max_length=400)
+    options: dict[str, Any] = {"max_new_tokens": 100, "sampling": WARM, "density": 0.5}
+    first = session.generate(TEXT, refresh="auto", **options)
+    again = session.generate(TEXT, refresh="auto", reset=True, **options)
+    assert same_answer(first, again) and first.stats.refreshes == again.stats.refreshes > 0
+
+
 @pytest.mark.parametrize("target", ["onnx", "executorch"])
-@pytest.mark.parametrize(("refresh", "dense_start"), [(3, 0), (40, 0), (8, 5)])
+@pytest.mark.parametrize(("refresh", "dense_start"), [(3, 0), (40, 0), (8, 5), ("auto", 5)])
 def test_engines_answer_as_the_written_out_loop(
-    exported: Callable[..., Path], target: str, refresh: int, dense_start: int
+    exported: Callable[..., Path], target: str, refresh: int | str, dense_start: int
 ) -> None:
     """On tiny models, whose prefill takes 32 tokens a call."""
     params = SamplingParams(temperature=1.0, seed=2)
@@ -142,7 +191,7 @@ def test_engines_answer_as_the_written_out_loop(
         expected = by_hand(session, "the fox", 60, params, **wanted)
     stop = expected.index(1) if 1 in expected else None
     assert list(got.token_ids) == expected[:stop]
-    assert len(got.token_ids) > refresh + 1 and got.stats.refreshes > 0
+    assert got.stats.refreshes > 0
 
 
 @pytest.mark.parametrize("target", ["onnx", "executorch"])
@@ -370,10 +419,16 @@ def test_what_cannot_be_chosen_fails_before_a_dense_start(make_session: MakeSess
 
 
 @pytest.mark.parametrize("name", ["refresh", "dense_start"])
-@pytest.mark.parametrize("value", [-1, 1.5, True, "8"])
+@pytest.mark.parametrize("value", [-1, 1.5, True, "8", "Auto"])
 def test_unusable_values_are_errors(make_session: MakeSession, name: str, value: Any) -> None:
     with pytest.raises(GenerationError, match=f"{name}: got .*whole number of at least 0"):
         make_session().generate(TEXT, **{name: value})
+
+
+def test_off_is_no_refresh(make_session: MakeSession) -> None:
+    session = make_session()
+    session.defaults = replace(session.defaults, refresh=3)
+    assert session.generate(TEXT, max_new_tokens=9, refresh="off").stats.refreshes == 0
 
 
 def test_stats_count_refreshes_and_their_time(make_session: MakeSession) -> None:

@@ -25,6 +25,11 @@ def test_nothing_wanted_is_the_artifacts_rule() -> None:
     assert selected(density=0.25, refresh=0) == replace(OWN, density=0.25, refresh=0)
 
 
+def test_refresh_may_be_a_word() -> None:
+    assert selected(refresh="auto") == replace(OWN, refresh="auto")
+    assert selected(refresh="off") == selected(refresh=0) == replace(OWN, refresh=0)
+
+
 @pytest.mark.parametrize("mode", PRESETS)
 def test_a_preset_replaces_the_rule_and_nothing_else(mode: Mode) -> None:
     assert selected(mode=mode) == replace(OWN, mode=mode, **asdict(RULES[mode]))
@@ -58,6 +63,10 @@ def test_the_sensitivity_goes_with_shrinkage() -> None:
         ({"sensitivity": 0.3}, "sensitivity: got 0.3, expected one of 0, 0.25, 0.5, 1"),
         ({"sensitivity": "1"}, "sensitivity: got '1', expected a number from 0 to 1"),
         ({"sensitivity": True}, "sensitivity: got True"),
+        ({"refresh": "often"}, "refresh: got 'often', expected a whole number .* 'auto' or 'off'"),
+        ({"refresh": 1.5}, "refresh: got 1.5"),
+        ({"refresh": False}, "refresh: got False"),
+        ({"local_tokens": "some"}, "local_tokens: got 'some'; did you mean 'user'"),
         ({"dense_layers": [4]}, r"dense_layers: got \[4\], expected layers 0 to 3"),
         ({"dense_layers": [1, 1]}, r"dense_layers: got \[1, 1\]"),
         ({"dense_layers": [-1]}, "dense_layers: got -1"),
