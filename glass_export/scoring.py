@@ -134,7 +134,8 @@ def ranks(scores: FloatArray) -> IndexArray:
 def borda(local_ranks: IndexArray, prior_ranks: IndexArray, lam: float) -> KeyArray:
     """Weighted Borda count (1 - lam) rank(local) + lam rank(prior), in units of 1/65536 rank.
 
-    The maximum a posteriori consensus of two rankings under a Mallows / Plackett-Luce model.
+    The maximum a posteriori consensus of two rankings under a Mallows model with squared rank
+    differences; see docs/method.md.
 
     Args:
         local_ranks: From :func:`ranks` [L,F].

@@ -157,7 +157,8 @@ class Runner:
         nll = -dense[np.arange(len(steps)), wanted].astype(np.float64)
         activity = self._prefill(text, text.steps).sq_sum
         self.traces[-1].append(Trace(steps, np.zeros(len(steps)), nll, np.ones(len(activity))))
-        for row, method in enumerate(self._methods):
+        for row in self._turns(index):
+            method = self._methods[row]
             neurons = self._choose(method, text, index, activity)
             found = [
                 _compare(log_p, logits, token)
@@ -167,6 +168,11 @@ class Runner:
             ]
             kl, nll = np.array(found).T
             self.traces[row].append(Trace(steps, kl, nll, overlap(neurons, activity)))
+
+    def _turns(self, index: int) -> list[int]:
+        """The methods in an order that begins elsewhere for each text: machines drift."""
+        count = len(self._methods)
+        return [(index + row) % count for row in range(count)]
 
     def _dense(self, text: EvalText, clock: _Clock) -> FloatArray:
         """Log-probabilities of the dense form [N',V]."""

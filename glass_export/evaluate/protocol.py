@@ -6,7 +6,7 @@ Legend: T texts, N decode steps of a text, N' of them measured, M methods, L lay
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -33,16 +33,15 @@ def run_text(
     kl = np.zeros((len(methods), len(dense.steps)))
     nll = np.tile(dense.nll, (len(methods), 1))
     common: dict[int, NDArray[np.float64]] = {}
-    whole = _once(lambda: _known(dense, text.steps))
+    seen = _Seen(dense)
     for (start, stop), members in _spans(methods, text.steps).items():
-        known = {
-            scope: _known(dense, start, *scope) for scope in {_scope(methods[m]) for m in members}
-        }
+        seen.extend(start)
         chosen = [
-            chooser.neurons(methods[m], known[_scope(methods[m])], whole, index) for m in members
+            chooser.neurons(methods[m], seen.known(methods[m]), seen.whole, index) for m in members
         ]
         for m, neurons in zip(members, chosen, strict=True):
-            common.setdefault(m, overlap(neurons, whole().sq_sum))
+            if m not in common:
+                common[m] = overlap(neurons, seen.whole().sq_sum)
         measured = ((dense.steps >= start) & (dense.steps < stop)).numpy()
         for first in range(0, len(members), BATCH):
             part = slice(first, first + BATCH)
@@ -57,6 +56,42 @@ def run_text(
     ]
 
 
+class _Seen:
+    """Statistics of what a driver has seen densely up to a decode step, and of the whole text."""
+
+    def __init__(self, dense: DensePass) -> None:
+        self._dense, self._steps = dense, 0
+        self._answer = dense.answer(0, 0)
+        self._prompts: dict[tuple[LocalTokens, int | None], LocalStatistics] = {}
+        self._whole: LocalStatistics | None = None
+
+    def extend(self, steps: int) -> None:
+        """Go on to the choice at decode step ``steps``, which is not before the last one."""
+        self._answer.add(self._dense.answer(self._steps, steps))
+        self._steps = steps
+
+    def known(self, method: Method) -> LocalStatistics:
+        """The prompt's tokens that a method scores, and the answer's so far."""
+        scope = (method.selection.local_tokens, method.prompt_tokens)
+        if scope not in self._prompts:
+            self._prompts[scope] = self._dense.prompt(*scope)
+        return _sum(self._prompts[scope], self._answer)
+
+    def whole(self) -> LocalStatistics:
+        """The user's words and all of the answer, for the oracle."""
+        if self._whole is None:
+            answer = self._dense.answer(0, self._dense.text.steps)
+            self._whole = _sum(self._dense.prompt(), answer)
+        return self._whole
+
+
+def _sum(first: LocalStatistics, second: LocalStatistics) -> LocalStatistics:
+    total = LocalStatistics.zeros(*first.sq_sum.shape)
+    total.add(first)
+    total.add(second)
+    return total
+
+
 def run_texts(
     model: EagerModel, texts: Sequence[EvalText], methods: Sequence[Method], chooser: Chooser
 ) -> list[list[Trace]]:
@@ -67,24 +102,6 @@ def run_texts(
             rows.append(run_text(model, text, index, methods, chooser))
             task.advance()
     return [list(column) for column in zip(*rows, strict=True)]
-
-
-def _scope(method: Method) -> tuple[LocalTokens, int | None]:
-    """Which tokens of the prompt a method scores."""
-    return method.selection.local_tokens, method.prompt_tokens
-
-
-def _known(
-    dense: DensePass, steps: int, tokens: LocalTokens = "user", count: int | None = None
-) -> LocalStatistics:
-    """What a driver has seen densely when it chooses at decode step ``steps``.
-
-    ``tokens`` and ``count``: see EvalText.scored.
-    """
-    known = dense.prompt(tokens, count)
-    if steps:
-        known.add(dense.answer(0, steps))
-    return known
 
 
 def _spans(methods: Sequence[Method], steps: int) -> dict[tuple[int, int], list[int]]:
@@ -101,14 +118,3 @@ def as_mask(neurons: IndexArray, d_ff: int) -> Tensor:
     mask = torch.zeros(neurons.shape[0], d_ff + 1, dtype=torch.bool)
     mask[torch.arange(neurons.shape[0])[:, None], torch.from_numpy(neurons).long()] = True
     return mask[:, :-1]
-
-
-def _once(compute: Callable[[], LocalStatistics]) -> Callable[[], LocalStatistics]:
-    found: list[LocalStatistics] = []
-
-    def get() -> LocalStatistics:
-        if not found:
-            found.append(compute())
-        return found[0]
-
-    return get

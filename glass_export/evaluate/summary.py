@@ -57,6 +57,7 @@ class MethodSummary:
     method: str
     density: float
     refresh: int | str
+    dense_start: int
     kl: Mean
     ratio: Mean | None
     ppl: Mean
@@ -184,6 +185,7 @@ def _row(
         method=method.name,
         density=method.selection.density,
         refresh=method.selection.refresh,
+        dense_start=method.selection.dense_start,
         kl=Mean.of(kl),
         ratio=None if base is None or not base.any() else ratio(kl, base),
         ppl=_perplexity(nll),

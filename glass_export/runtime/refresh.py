@@ -25,7 +25,12 @@ AUTO_INTERVAL = 32
 """Tokens between two refreshes of ``auto``."""
 
 AUTO_TURNOVER = 500
-"""New neurons of 10,000 chosen ones below which a choice has settled, for ``auto``."""
+"""New neurons of 10,000 chosen ones below which a choice has settled, for ``auto``.
+
+With SmolLM2 at density 0.5 and answers of 256 tokens it keeps about 80% of what refreshes at every
+interval gain in KL, with half of them. It decides no better than a fixed number of refreshes would,
+but it makes fewer where a long prompt, or the prior, has settled the choice before.
+"""
 
 
 class Policy(Protocol):
