@@ -37,6 +37,10 @@ VERSION = 1
 """Of what is searched; part of the cache's key."""
 
 
+DENSE_COMPARED_AT = 0.5
+"""Density at which rules are compared for a recipe whose own is 1."""
+
+
 @dataclass(frozen=True, slots=True)
 class Settled:
     """The rule of an export, the prior that it uses, and how the rule was found (None: given)."""
@@ -63,8 +67,9 @@ def settle(
 ) -> Settled:
     """Find the rule if the recipe leaves it open, and measure the prior that the rule needs.
 
-    Rules are compared at ``selection.density`` without refresh, by the KL of their predictions to
-    the dense model's on text that the model wrote itself and no prior was measured on.
+    Rules are compared at ``selection.density`` (DENSE_COMPARED_AT if that is 1) without refresh, by
+    the KL of their predictions to the dense model's on text that the model wrote itself and no
+    prior was measured on.
 
     Args:
         loaded: The model.
@@ -78,10 +83,11 @@ def settle(
     """
     if selection.mode != "auto":
         return Settled(selection, measure_prior(loaded, sites, calibration, NullText()), None)
-    path = _cache_path(loaded, sites, calibration, selection.density)
+    density = selection.density if selection.density < 1 else DENSE_COMPARED_AT
+    path = _cache_path(loaded, sites, calibration, density)
     found = _load(path)
     if found is None:
-        found = _search(loaded, sites, calibration, selection)
+        found = _search(loaded, sites, calibration, replace(selection, density=density))
         _save(path, found)
     prior = measure_prior(loaded, sites, calibration, NullText(start=found.text))
     rule = {name: getattr(found.selection, name) for name in RULE_FIELDS}
@@ -159,6 +165,8 @@ def _cache_path(
         "model_sha256": loaded.source.sha256,
         "sites": [to_data(site) for site in sites],
         "calibration": to_data(calibration),
+        "template": str(loaded.tokenizer.chat_template),
+        "ends": loaded.eos_token_ids,
         "density": density,
     }
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
