@@ -553,7 +553,12 @@ def test_inspect_shows_the_best_rules_of_the_search(tmp_path: Path) -> None:
 
 
 def test_export_reports_the_artifact(checkpoint: Exported, tmp_path: Path) -> None:
-    small = ("export.max_length=96", "calibration.tokens=256", "calibration.sequence_length=32")
+    small = (
+        "export.max_length=96",
+        "calibration.tokens=256",
+        "calibration.sequence_length=32",
+        "selection.mode=fixed",
+    )
     sets = [word for value in small for word in ("--set", value)]
     args = ["--model", checkpoint("llama"), *sets, "--no-verify", "--json"]
     result = json.loads(glass(*args, cwd=tmp_path).stdout)

@@ -56,6 +56,7 @@ def test_an_integer_program_is_verified_and_has_integers_alone(
     assert constant_bytes(folder) < most + 4096
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("dtype", "share"), [("int8", 0.27), ("int4", 0.16)])
 def test_a_quantised_portable_program_is_verified_and_smaller(
     exported: Exported, dtype: str, share: float
