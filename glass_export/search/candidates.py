@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from glass_export.evaluate.methods import RULES, Method, NullText
 from glass_export.selection import SENSITIVITIES, SelectionRecipe
@@ -59,12 +60,12 @@ def dense_layers(best: Method, layer_kl: Sequence[float]) -> Iterator[Method]:
 
 
 def _method(base: SelectionRecipe, rule: SelectionRecipe, start: NullStart) -> Method:
-    keep = {"density": base.density, "refresh": 0, "dense_start": 0, "mode": "fixed"}
-    return _labelled(replace(rule, **keep), start)  # type: ignore[arg-type]
+    keep: dict[str, Any] = {"density": base.density, "refresh": 0, "dense_start": 0, "mode": "fixed"}
+    return _labelled(replace(rule, **keep), start)
 
 
-def _changed(method: Method, **changes: object) -> Method:
-    rule = replace(method.selection, **changes)  # type: ignore[arg-type]
+def _changed(method: Method, **changes: Any) -> Method:
+    rule = replace(method.selection, **changes)
     return _labelled(rule, method.null_text.start)
 
 
