@@ -15,11 +15,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
-import numpy as np
-
 from glass_export.runtime.base import IndexArray, LocalStatistics
 from glass_export.runtime.stats import Stopwatch
 from glass_export.selection import SelectionRecipe
+from glass_export.uncertainty import added
 
 AUTO_INTERVAL = 32
 """Tokens between two refreshes of ``auto``."""
@@ -74,9 +73,8 @@ class UntilSettled:
 
     def interval(self, old: IndexArray, new: IndexArray) -> int:
         """See Policy.interval."""
-        layers = zip(old, new, strict=True)
-        added = sum(np.setdiff1d(now[now >= 0], before).size for before, now in layers)
-        settled = added * 10_000 < self._turnover * int((new >= 0).sum())
+        count = int(added(old, new).sum())
+        settled = count * 10_000 < self._turnover * int((new >= 0).sum())
         return 0 if settled else self.first
 
 

@@ -60,7 +60,12 @@ def dense_layers(best: Method, layer_kl: Sequence[float]) -> Iterator[Method]:
 
 
 def _method(base: SelectionRecipe, rule: SelectionRecipe, start: NullStart) -> Method:
-    keep: dict[str, Any] = {"density": base.density, "refresh": 0, "dense_start": 0, "mode": "fixed"}
+    keep: dict[str, Any] = {
+        "density": base.density,
+        "refresh": 0,
+        "dense_start": 0,
+        "mode": "fixed",
+    }
     return _labelled(replace(rule, **keep), start)
 
 
