@@ -12,13 +12,12 @@ from rich.console import Console
 from glass_export import console
 from glass_export.cli.generate import refresh_tokens
 from glass_export.cli.options import values
+from glass_export.cli.subject import is_artifact, rule_finder
+from glass_export.cli.tasks import evaluate_tasks, require_fitting
 
 if TYPE_CHECKING:
     from glass_export.evaluate.summary import Evaluation
     from glass_export.evaluate.sweep import EvalSettings
-    from glass_export.load import LoadedModel
-    from glass_export.recipe import SelectionRecipe
-    from glass_export.spec import FfnSite, NullStart
 
 T = TypeVar("T", int, float)
 SWEEPS = "What is compared: every combination of values, joined by commas"
@@ -27,6 +26,7 @@ _WIDE = 160  # characters: more than a table has, since a file has no width to k
 
 
 def evaluate(
+    context: typer.Context,
     subject: Annotated[
         str,
         typer.Argument(
@@ -36,7 +36,16 @@ def evaluate(
     prompts: Annotated[
         str, typer.Option(help="tuning, reporting, or a .jsonl, .json or .txt file.")
     ] = "reporting",
-    limit: Annotated[int | None, typer.Option(min=1, help="Use the first prompts only.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Use the first prompts or questions only.")
+    ] = None,
+    tasks: Annotated[
+        str | None,
+        typer.Option(metavar="NAMES", help="Tasks of lm-eval instead of prompts: arc_easy,..."),
+    ] = None,
+    tasks_path: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Further tasks, as .yaml files.")
+    ] = None,
     methods: Annotated[
         str | None,
         typer.Option(help="Ways to choose neurons, such as griffin,auto.", rich_help_panel=SWEEPS),
@@ -102,7 +111,12 @@ def evaluate(
     """Compare sparse decoding with the dense model: KL, perplexity, and speed of artifacts.
 
     The dense model answers prompts; its answers are then fed to the sparse model token by token.
+    With --tasks, both are asked questions of lm-eval instead.
     """
+    if tasks is not None:
+        require_fitting(context)
+    elif tasks_path is not None:
+        raise typer.BadParameter("--tasks-path: it needs --tasks with the names of tasks")
     sweeps: dict[str, Any] = {
         "density": _numbers("--density", density, float),
         "refresh": _refreshes(refresh),
@@ -113,7 +127,20 @@ def evaluate(
         "prior_tokens": _numbers("--prior-tokens", prior_tokens, int),
         "prior_text": _words(prior_text),
     }
-    names = _words(methods) or _default_methods(subject, sweeps)
+    names = _words(methods) or _default_methods(subject, sweeps, of_tasks=tasks is not None)
+    if tasks is not None:
+        from glass_export.evaluate.sweep import Sweep
+        from glass_export.evaluate.tasks import TaskSettings
+
+        asked = TaskSettings(
+            tasks=_words(tasks),
+            sweep=Sweep(methods=names, **sweeps),
+            limit=limit,
+            folder=tasks_path,
+            seed=seed,
+        )
+        evaluate_tasks(subject, asked, threads, as_json=as_json)
+        return
     if baseline is not None and baseline not in names:
         raise typer.BadParameter(f"--baseline {baseline!r}: not among {', '.join(names)}")
 
@@ -153,24 +180,20 @@ def _refreshes(text: str | None) -> tuple[int | str, ...]:
         raise typer.BadParameter(f"--refresh: {problem}") from problem
 
 
-def _is_artifact(subject: str) -> bool:
-    from glass_export.manifest import MANIFEST_NAME
-
-    return (Path(subject) / MANIFEST_NAME).exists()
-
-
-def _default_methods(subject: str, sweeps: dict[str, Any]) -> tuple[str, ...]:
+def _default_methods(subject: str, sweeps: dict[str, Any], *, of_tasks: bool) -> tuple[str, ...]:
     """The standard rules, the subject's own and, where it can be had, the oracle."""
     from glass_export.evaluate.sweep import STANDARD
 
-    if not _is_artifact(subject):
+    if of_tasks:
+        return (*STANDARD, "auto")
+    if not is_artifact(subject):
         return (*STANDARD, "auto", "oracle")
     chosen_again = any((*sweeps["refresh"], *sweeps["dense_start"]))
     return (*STANDARD, "auto", *(() if chosen_again else ("oracle",)))
 
 
 def _evaluate(subject: str, settings: EvalSettings, threads: int | None) -> Evaluation:
-    if _is_artifact(subject):
+    if is_artifact(subject):
         from glass_export.evaluate.artifact import evaluate_artifact
 
         return evaluate_artifact(Path(subject), settings, threads=threads)
@@ -180,13 +203,8 @@ def _evaluate(subject: str, settings: EvalSettings, threads: int | None) -> Eval
     recipe = resolve(subject)  # before torch is imported, which takes seconds
 
     from glass_export.evaluate.run import evaluate_model
-    from glass_export.search import settle
 
-    def find(loaded: LoadedModel, sites: list[FfnSite]) -> tuple[SelectionRecipe, NullStart]:
-        settled = settle(loaded, sites, recipe.calibration, recipe.selection)
-        return settled.selection, settled.prior.text
-
-    return evaluate_model(recipe, settings, find_auto=find, threads=threads)
+    return evaluate_model(recipe, settings, find_auto=rule_finder(recipe), threads=threads)
 
 
 def _show(outcome: Evaluation, *, as_json: bool) -> None:

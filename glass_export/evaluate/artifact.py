@@ -50,7 +50,7 @@ def evaluate_artifact(
     methods = settings.sweep.expand(manifest.selection.density, manifest.selection)
     chooser = Chooser(Priors({}), None, settings.answers.seed)
     chooser.check(methods)
-    _require_possible(methods)
+    require_possible(methods)
     with Session.open(path, threads=threads) as session:
         encoded = [encode(session.text, prompt) for prompt in settings.prompts]
         answers = remembered(
@@ -79,7 +79,7 @@ def evaluate_artifact(
     )
 
 
-def _require_possible(methods: Sequence[Method]) -> None:
+def require_possible(methods: Sequence[Method]) -> None:
     """Raise EvaluationError for a method that an artifact cannot be evaluated with."""
     for row in methods:
         if row.choice != "rule" and (row.selection.refresh or row.selection.dense_start):
@@ -178,7 +178,7 @@ class Runner:
         """Log-probabilities of the dense form [N',V]."""
         self._prefill(text)
         self._session.set_neurons(None)
-        return np.stack([_log_softmax(logits) for logits in self._decode(text, clock)])
+        return np.stack([log_softmax(logits) for logits in self._decode(text, clock)])
 
     def _choose(
         self, method: Method, text: EvalText, index: int, activity: FloatArray
@@ -230,7 +230,8 @@ class Runner:
                 yield logits
 
 
-def _log_softmax(logits: FloatArray) -> FloatArray:
+def log_softmax(logits: FloatArray) -> FloatArray:
+    """Log-probabilities, summed in float64. Shape: [V] -> [V]."""
     shifted = logits.astype(np.float64) - logits.max()
     return np.asarray(shifted - np.log(np.exp(shifted).sum()), np.float32)
 
@@ -241,6 +242,6 @@ def _compare(dense: FloatArray, logits: FloatArray, token: int) -> tuple[float, 
     Without a BLAS product: OpenBLAS's threads spin for a while after one, on the cores of the
     decode step that is timed next.
     """
-    sparse = _log_softmax(logits)
+    sparse = log_softmax(logits)
     kl = (np.exp(dense, dtype=np.float64) * (dense - sparse)).sum()
     return max(float(kl), 0.0), -float(sparse[token])

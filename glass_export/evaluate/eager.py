@@ -12,7 +12,7 @@ width, D model width, G key/value heads, E head width, V vocabulary.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,9 @@ from glass_export.runtime.base import LocalStatistics
 from glass_export.selection import LocalTokens
 from glass_export.spec import FfnSite
 
+KeysValues = tuple[tuple[Tensor, Tensor], ...]
+"""Keys and values of every layer, [1,G,S,E] each."""
+
 _TINY = 1e-30
 
 
@@ -41,6 +44,17 @@ class Divergence:
 
     kl: NDArray[np.float64]
     nll: NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """What a dense pass over S tokens leaves: hidden states before the head [S,D], |u_t| [L,S,F],
+    and keys and values.
+    """
+
+    hidden: Tensor
+    magnitudes: Tensor
+    keys_values: KeysValues
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,21 +73,22 @@ class DensePass:
     probabilities: Tensor
     entropy: Tensor
     nll: NDArray[np.float64]
-    keys_values: tuple[tuple[Tensor, Tensor], ...]
+    keys_values: KeysValues
 
     def prompt(self, tokens: LocalTokens = "user", count: int | None = None) -> LocalStatistics:
         """Statistics of the prompt's scored tokens; see EvalText.scored."""
         weights = torch.tensor(self.text.scored(tokens, count))
-        return _statistics(self.magnitudes[:, : len(weights)], weights)
+        return local_statistics(self.magnitudes[:, : len(weights)], weights)
 
     def answer(self, start: int, stop: int) -> LocalStatistics:
         """Statistics of the tokens that decode steps start..stop-1 take."""
         first = len(self.text.prompt)
         tokens = self.magnitudes[:, first + start : first + stop]
-        return _statistics(tokens, torch.ones(tokens.shape[1]))
+        return local_statistics(tokens, torch.ones(tokens.shape[1]))
 
 
-def _statistics(magnitudes: Tensor, weights: Tensor) -> LocalStatistics:
+def local_statistics(magnitudes: Tensor, weights: Tensor) -> LocalStatistics:
+    """Sums over tokens of |u_t| [L,S,F], each with its weight [S]."""
     absolute, square = (
         torch.einsum("ltf,t->lf", x, weights) for x in (magnitudes, magnitudes.square())
     )
@@ -96,30 +111,18 @@ class EagerModel:
     @torch.no_grad()
     def dense(self, text: EvalText) -> DensePass:
         """Run prompt and continuation through all neurons."""
-        tokens = torch.tensor([[*text.prompt, *text.continuation[:-1]]])
-        magnitudes: list[Tensor] = [torch.empty(0)] * len(self.sites)
-
-        def record(layer: int) -> Callable[[nn.Module, tuple[Tensor]], None]:
-            def hook(_: nn.Module, inputs: tuple[Tensor]) -> None:
-                hidden = inputs[0][0].float()
-                magnitudes[layer] = nn.functional.normalize(hidden, dim=-1, eps=_TINY).abs()
-
-            return hook
-
-        cache = DynamicCache()
-        with down_hooks(self.model, self.sites, record):
-            hidden = self._hidden(tokens, cache)[0, len(text.prompt) :]
+        run = self.record([*text.prompt, *text.continuation[:-1]])
         steps = torch.arange(0, text.steps, self.every)
-        log_p = self._logits(hidden[steps]).log_softmax(-1)
+        log_p = self.logits(run.hidden[len(text.prompt) :][steps]).log_softmax(-1)
         p = log_p.exp()
         return DensePass(
             text=text,
-            magnitudes=torch.stack(magnitudes),
+            magnitudes=run.magnitudes,
             steps=steps,
             probabilities=p,
             entropy=-(p * log_p).sum(-1),
             nll=-_pick(log_p, _targets(text, steps)).double().numpy(),
-            keys_values=tuple(_stored(layer) for layer in cache.layers),
+            keys_values=run.keys_values,
         )
 
     @torch.no_grad()
@@ -130,18 +133,9 @@ class EagerModel:
         there on. Measured are those of ``dense.steps`` that are among them.
         """
         count, before = len(masks), len(dense.text.prompt) + start
-        cache = DynamicCache()
-        for layer, pair in enumerate(dense.keys_values):
-            keys, values = (x[:, :, :before].expand(count, -1, -1, -1) for x in pair)
-            cache.update(keys, values, layer)
-        scales = masks.to(self.model.dtype)
-
-        def choose(layer: int) -> Callable[[nn.Module, tuple[Tensor]], tuple[Tensor]]:
-            return lambda _, inputs: (inputs[0] * scales[:, layer, None],)
-
+        cache = filled_cache(dense.keys_values, count, before)
         tokens = torch.tensor(dense.text.continuation[start:stop]).expand(count, -1)
-        with down_hooks(self.model, self.sites, choose):
-            hidden = self._hidden(tokens, cache)
+        hidden = self.extend(tokens, masks, cache)
         inside = (dense.steps >= start) & (dense.steps < stop)
         wanted = _targets(dense.text, dense.steps[inside])
         rows = [
@@ -160,10 +154,44 @@ class EagerModel:
         self, hidden: Tensor, p: Tensor, entropy: Tensor, wanted: Tensor
     ) -> tuple[Tensor, Tensor]:
         """KL and NLL [N'] from hidden states [N',D], without a second [N',V] of logarithms."""
-        logits = self._logits(hidden)
+        logits = self.logits(hidden)
         normaliser = logits.logsumexp(-1)
         cross = normaliser - torch.einsum("nv,nv->n", p, logits)
         return (cross - entropy).clamp_min(0), normaliser - _pick(logits, wanted)
+
+    @torch.no_grad()
+    def record(self, tokens: Sequence[int]) -> Recording:
+        """Run tokens [S] densely from the start of the context."""
+        magnitudes: list[Tensor] = [torch.empty(0)] * len(self.sites)
+
+        def keep(layer: int) -> Callable[[nn.Module, tuple[Tensor]], None]:
+            def hook(_: nn.Module, inputs: tuple[Tensor]) -> None:
+                hidden = inputs[0][0].float()
+                magnitudes[layer] = nn.functional.normalize(hidden, dim=-1, eps=_TINY).abs()
+
+            return hook
+
+        cache = DynamicCache()
+        with down_hooks(self.model, self.sites, keep):
+            hidden = self._hidden(torch.tensor([tokens]), cache)[0]
+        return Recording(
+            hidden, torch.stack(magnitudes), tuple(_stored(layer) for layer in cache.layers)
+        )
+
+    @torch.no_grad()
+    def extend(self, tokens: Tensor, masks: Tensor, cache: DynamicCache) -> Tensor:
+        """Append tokens [M,T] to a cache of M rows, each with its neurons, bool [M,L,F].
+
+        Returns:
+            Hidden states [M,T,D].
+        """
+        scales = masks.to(self.model.dtype)
+
+        def choose(layer: int) -> Callable[[nn.Module, tuple[Tensor]], tuple[Tensor]]:
+            return lambda _, inputs: (inputs[0] * scales[:, layer, None],)
+
+        with down_hooks(self.model, self.sites, choose):
+            return self._hidden(tokens, cache)
 
     def _hidden(self, tokens: Tensor, cache: DynamicCache) -> Tensor:
         decoder: nn.Module = self.model.get_decoder()
@@ -172,12 +200,22 @@ class EagerModel:
         ).last_hidden_state
         return hidden
 
-    def _logits(self, hidden: Tensor) -> Tensor:
+    @torch.no_grad()
+    def logits(self, hidden: Tensor) -> Tensor:
         """Shape: [N',D] -> float32 [N',V]."""
         logits: Tensor = self.model.get_output_embeddings()(hidden)
         cap = getattr(self.model.config, "final_logit_softcapping", None)
         logits = logits.float()
         return torch.tanh(logits / cap) * cap if cap else logits
+
+
+def filled_cache(keys_values: KeysValues, rows: int, length: int) -> DynamicCache:
+    """A cache of M rows that all hold the first ``length`` keys and values."""
+    cache = DynamicCache()
+    for layer, pair in enumerate(keys_values):
+        keys, values = (x[:, :, :length].expand(rows, -1, -1, -1) for x in pair)
+        cache.update(keys, values, layer)
+    return cache
 
 
 def _stored(layer: Any) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ from glass_export.evaluate.methods import Chooser, Method, fixed_refresh
 from glass_export.evaluate.priors import measure_prior
 from glass_export.evaluate.protocol import run_texts
 from glass_export.evaluate.summary import Evaluation, evaluation, versions
-from glass_export.evaluate.sweep import EvalSettings
+from glass_export.evaluate.sweep import EvalSettings, Sweep
 from glass_export.families import find_ffns
 from glass_export.load import LoadedModel, load_model
 from glass_export.paths import cache_dir
@@ -37,6 +38,17 @@ from glass_export.spec import FfnSite, NullStart
 FindRule = Callable[[LoadedModel, list[FfnSite]], tuple[SelectionRecipe, NullStart]]
 
 DENSE = Method("dense", SelectionRecipe(density=1.0))
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedModel:
+    """A loaded model, its FFNs and tokenizer, and the methods that can be compared on it."""
+
+    loaded: LoadedModel
+    sites: list[FfnSite]
+    methods: tuple[Method, ...]
+    chooser: Chooser
+    codec: TextCodec
 
 
 def evaluate_model(
@@ -59,28 +71,21 @@ def evaluate_model(
         EvaluationError: the settings do not fit together or the model, or no answer is long enough.
         GlassError: the model cannot be loaded, or its prior not be measured.
     """
-    density = recipe.selection.density
-    guess = SelectionRecipe(mode="auto", refresh=recipe.selection.refresh) if find_auto else None
-    methods = settings.sweep.expand(density, guess)  # before any work: it may be refused
-    _check_possible(methods)
-    with _threads(checked_threads(threads)):
-        loaded = load_model(recipe.model)
-        model, sites = loaded.model, find_ffns(loaded.model)
-        if find_auto and any(row.name == "auto" for row in methods):
-            methods = settings.sweep.expand(density, *find_auto(loaded, sites))
-        chooser = _chooser(loaded, sites, recipe.calibration, methods, settings.answers.seed)
+    with torch_threads(checked_threads(threads)):
+        opened = open_model(recipe, settings.sweep, settings.answers.seed, find_auto)
+        model, methods = opened.loaded.model, opened.methods
         texts = answer_prompts(
             model,
-            _codec(loaded),
+            opened.codec,
             settings.prompts,
             settings.answers,
-            eos_token_ids=loaded.eos_token_ids,
-            model_sha256=loaded.source.sha256,
+            eos_token_ids=opened.loaded.eos_token_ids,
+            model_sha256=opened.loaded.source.sha256,
             cache=cache_dir() / "answers",
         )
         every = settings.every_of(model.get_output_embeddings().weight.shape[0])
-        eager = EagerModel(model, sites, every=every)
-        traces = run_texts(eager, texts, [*methods, DENSE], chooser)
+        eager = EagerModel(model, opened.sites, every=every)
+        traces = run_texts(eager, texts, [*methods, DENSE], opened.chooser)
     return evaluation(
         settings,
         methods,
@@ -94,8 +99,36 @@ def evaluate_model(
     )
 
 
+def open_model(
+    recipe: Recipe, sweep: Sweep, seed: int, find_auto: FindRule | None = None
+) -> OpenedModel:
+    """Load a model, and find out what the methods need to choose neurons in it.
+
+    Args:
+        recipe: As of :func:`evaluate_model`, like ``find_auto``.
+        sweep: What is compared; refused before the model is loaded if it is not possible.
+        seed: Of random neurons.
+        find_auto: None when there is no rule ``auto``.
+
+    Raises:
+        EvaluationError: the sweep does not fit together or the model.
+        GlassError: the model cannot be loaded, or its prior not be measured.
+    """
+    density = recipe.selection.density
+    guess = SelectionRecipe(mode="auto", refresh=recipe.selection.refresh) if find_auto else None
+    methods = sweep.expand(density, guess)
+    _check_possible(methods)
+    loaded = load_model(recipe.model)
+    sites = find_ffns(loaded.model)
+    if find_auto and any(row.name == "auto" for row in methods):
+        methods = sweep.expand(density, *find_auto(loaded, sites))
+    chooser = _chooser(loaded, sites, recipe.calibration, methods, seed)
+    return OpenedModel(loaded, sites, methods, chooser, _codec(loaded))
+
+
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def torch_threads(count: int) -> Iterator[None]:
+    """Compute on so many threads inside the block."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -133,6 +133,20 @@ class Driver:
             rows = np.arange(size - 1 if part.stop == tokens.size else size, size)
             yield part, self.backend.prefill(tokens[part], len(self._cache), weights[part], rows)
 
+    def rewind(self, length: int) -> None:
+        """Forget all tokens but the first ``length``, such as an answer to try another one.
+
+        The neurons stay, without refreshes. Local statistics stay, too, if ``length`` is that of
+        the prompt or more; those of a prefill call that it cuts are dropped.
+
+        Raises:
+            GenerationError: there are not so many tokens.
+        """
+        if not 0 <= length <= len(self._cache):
+            raise GenerationError(f"rewind: got {length}, expected 0 to {len(self._cache)} tokens")
+        self._refresh = None
+        self._cache.truncate(length)
+
     def select(
         self, watch: Stopwatch | None = None, **selection: Unpack[SelectionArgs]
     ) -> IndexArray:

@@ -122,6 +122,39 @@ def test_an_answer_is_reused_unless_it_is_to_be_scored(make_session: MakeSession
     assert_same(scored, make_session().prefill(turn, [*MASK[:10], 1, 1, 1, 1]))
 
 
+def test_rewinding_tries_another_answer(make_session: MakeSession) -> None:
+    session = make_session()
+    known = session.prefill(PROMPT, MASK).statistics
+    neurons = session.select(density=0.5)
+    first = [session.decode(token).copy() for token in (70, 71, 72)]
+    session.rewind(len(PROMPT))
+    assert session.tokens == tuple(PROMPT)
+    assert not np.allclose(session.decode(80), first[0])
+    session.rewind(len(PROMPT))
+    for token, logits in zip((70, 71, 72), first, strict=True):
+        np.testing.assert_array_equal(session.decode(token), logits)
+    session.rewind(len(PROMPT))
+    np.testing.assert_array_equal(session.select(density=0.5), neurons)  # from the statistics kept
+    calls = len(prefills(session))
+    close(session.prefill(PROMPT, MASK).statistics.sq_sum, known.sq_sum)
+    assert len(prefills(session)) == calls + 1
+    for length in (-1, len(PROMPT) + 1):
+        with pytest.raises(GenerationError, match=f"rewind: got {length}, expected 0 to 21"):
+            session.rewind(length)
+
+
+def test_rewinding_ends_refreshes(make_session: MakeSession) -> None:
+    session = make_session()
+    session.prefill(PROMPT, MASK)
+    session.select(density=0.5, refresh=2)
+    session.decode(70)
+    session.rewind(len(PROMPT))
+    calls = len(prefills(session))
+    for token in range(70, 78):
+        session.decode(token)
+    assert len(prefills(session)) == calls
+
+
 def test_density_one_is_exactly_dense(make_session: MakeSession) -> None:
     session = make_session()
     session.prefill(PROMPT)
