@@ -11,7 +11,7 @@ DEMO_DENSITY ?= 0.75,0.5
 DEMO_PROMPT ?= Explain in two sentences why the sky is blue.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-slow lint format clean
+.PHONY: help setup demo test test-fast test-slow test-tasks lint format clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,13 +33,18 @@ $(DEMO_DIRS): artifacts/$(DEMO_MODEL)-%: setup
 	@$(BIN)/glass-export inspect $@ >/dev/null 2>&1 || \
 	    $(BIN)/glass-export --model $(DEMO_MODEL) --target $* --output $@
 
-test: lint test-fast test-slow  ## Everything that CI runs
+test: lint test-fast test-slow test-tasks  ## Everything that CI runs
 
+# A worker for each core, hence one thread in each; files stay together for their fixtures.
 test-fast: setup  ## Tests without a real model
-	$(BIN)/pytest -m 'not slow'
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'not slow' --numprocesses auto --dist loadfile
 
 test-slow: setup  ## Tests with a real model, which is downloaded once
 	$(BIN)/pytest -m slow
+
+test-tasks: setup  ## Tests of `eval --tasks`, with lm-eval (290 MB)
+	$(BIN)/python -m pip install --quiet -e '.[tasks]'
+	$(BIN)/pytest tests/unit/evaluate/test_tasks.py tests/unit/cli/test_tasks.py
 
 lint: setup  ## ruff, mypy and the import contracts
 	$(BIN)/ruff check .
