@@ -24,6 +24,7 @@ from glass_export.targets import known_targets
 
 COMMANDS = [
     "run", "compare", "bench", "eval", "tune", "inspect", "verify", "recipes", "build-native",
+    "doctor",
 ]  # fmt: skip
 Exported = Callable[[str], Path]
 Outcome = subprocess.CompletedProcess[str]
