@@ -88,6 +88,18 @@ def test_greedy_tokens_are_those_of_a_session(
     assert answer(model, plain, **selection) == list(expected)
 
 
+@pytest.mark.slow
+def test_an_artifact_for_executorch_gives_a_sessions_tokens(
+    exported: Callable[..., Path], tokenizer: PreTrainedTokenizerBase
+) -> None:
+    artifact = exported("llama", "executorch")
+    with Session.open(artifact) as session:
+        expected = session.generate(CHAT, max_new_tokens=12, density=0.25).token_ids
+    model = GlassForCausalLM.from_pretrained(artifact, density=0.25)
+    assert answer(model, chat(tokenizer, CHAT)) == list(expected)
+    model.close()
+
+
 def test_the_answers_differ_by_density_and_the_later_word_wins(
     artifact: Path, tokenizer: PreTrainedTokenizerBase, model: GlassForCausalLM
 ) -> None:
