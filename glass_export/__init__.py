@@ -11,16 +11,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from glass_export.artifact import Artifact
+    from glass_export.hf import GlassForCausalLM
     from glass_export.pipeline import export
     from glass_export.recipe import Recipe, resolve
     from glass_export.runtime import Session
     from glass_export.verify import verify_artifact
 
 __version__ = "0.1.0"
-__all__ = ["Artifact", "Recipe", "Session", "__version__", "export", "resolve", "verify_artifact"]
+__all__ = [
+    "Artifact", "GlassForCausalLM", "Recipe", "Session", "__version__", "export", "resolve",
+    "verify_artifact",
+]  # fmt: skip
 
 _HOME = {
     "Artifact": "artifact",
+    "GlassForCausalLM": "hf",
     "Recipe": "recipe",
     "Session": "runtime",
     "export": "pipeline",

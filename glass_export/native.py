@@ -71,7 +71,7 @@ def library(name: Library, *, force: bool = False) -> Path:
     overridden = bool(os.environ.get(OVERRIDE))
     if name == "onnxruntime" and not overridden:
         onnxruntime_headers.folder()  # fetched before the first build; they are part of its digest
-    path = _path(name)
+    path = path_of(name)
     if overridden:
         if not path.is_file():
             raise NativeError(
@@ -101,7 +101,7 @@ def _no_stderr() -> Iterator[None]:
 
 def built(name: Library) -> bool:
     """Whether the library is there already."""
-    return _path(name).is_file()
+    return path_of(name).is_file()
 
 
 @functools.cache
@@ -148,7 +148,13 @@ def take_error() -> str:
     return buffer.value.decode("utf-8", "replace").partition("; ")[0]
 
 
-def _path(name: Library) -> Path:
+def path_of(name: Library) -> Path:
+    """Where a native library is, or would be.
+
+    Raises:
+        NativeError: ExecuTorch is not installed, for its operators; or no headers are where the
+            environment says, for those of ONNX Runtime.
+    """
     chosen = os.environ.get(OVERRIDE)
     folder = Path(chosen).expanduser() if chosen else cache_dir() / "native" / _digest(name)
     return folder / f"libglass_{name}{_SUFFIX}"

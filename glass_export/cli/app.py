@@ -12,6 +12,7 @@ from glass_export import console
 from glass_export.cli.artifacts import inspect, recipes, verify
 from glass_export.cli.bench import bench
 from glass_export.cli.compare import compare
+from glass_export.cli.doctor import doctor
 from glass_export.cli.evaluate import evaluate
 from glass_export.cli.export import export
 from glass_export.cli.generate import run
@@ -116,6 +117,6 @@ def root(
     export(model, output, changes, verify=not no_verify, as_json=as_json)
 
 
-for command in (run, compare, bench, tune, inspect, verify, recipes, build_native):
+for command in (run, compare, bench, tune, inspect, verify, recipes, build_native, doctor):
     app.command()(command)
 app.command("eval")(evaluate)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from itertools import cycle
+from itertools import cycle, takewhile
 from typing import Any
 
 import jinja2
@@ -133,6 +133,31 @@ class ChatTemplate:
             if spans and marked.replace(_OPEN, "").replace(_CLOSE, "") == text:
                 return text, spans
         return text, []
+
+    def user_frame(self) -> tuple[str, str] | None:
+        """What the template writes right before and right after the words of a user, in any turn.
+
+        Source of both are a first and a later turn: what these have in common. None when a template
+        puts no text of its own on either side.
+        """
+        user = {"role": "user", "content": f"{_OPEN}x{_CLOSE}"}
+        try:
+            before, after = self.render([user]).split(user["content"])
+        except (GenerationError, ValueError):
+            return None
+        try:
+            turns = self.render([user, {"role": "assistant", "content": "y"}, user])
+            _, between, _ = turns.split(user["content"])
+        except (GenerationError, ValueError):  # a template for a single turn
+            return (before, after) if before and after else None
+        opening, closing = _common(before[::-1], between[::-1])[::-1], _common(after, between)
+        return (opening, closing) if opening and closing else None
+
+
+def _common(one: str, other: str) -> str:
+    """The beginning that two strings share."""
+    pairs = takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
+    return "".join(char for char, _ in pairs)
 
 
 def _checked(messages: Sequence[Message]) -> list[dict[str, Any]]:

@@ -128,7 +128,7 @@ class Session(Driver):
             GenerationError: the request is not usable, or the model gave NaN.
         """
         watch = Stopwatch()
-        wanted = self._wanted(profile, selection)
+        wanted = self.selection_args(profile, selection)
         chosen = checked_selection(self.defaults, self.backend.dims, **wanted)
         limit, stops = checked_count("max_new_tokens", max_new_tokens), checked_stop(stop)
         tokens, mask = self.text.encode(prompt, chosen.local_tokens)
@@ -149,8 +149,12 @@ class Session(Driver):
             stats=self._stats(watch, chosen, len(tokens), prompted, len(answer)),
         )
 
-    def _wanted(self, profile: str | None, selection: SelectionArgs) -> SelectionArgs:
-        """What a caller wants, and the values of a profile where the caller leaves them open."""
+    def selection_args(self, profile: str | None, selection: SelectionArgs) -> SelectionArgs:
+        """What a caller wants, and the values of a profile where the caller leaves them open.
+
+        Raises:
+            GenerationError: the artifact has no such profile.
+        """
         if profile is None:
             return selection
         if profile not in self.profiles:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -113,6 +114,30 @@ class TextCodec:
         inside = mask * _inside(encoding, spans)
         return encoding.ids, inside if inside.any() else mask
 
+    def score_mask(self, ids: Sequence[int], local_tokens: LocalTokens) -> Mask:
+        """The mask of a prompt of which only the tokens are known.
+
+        It is that of :meth:`encode` for tokens that the chat template made: what stands between its
+        words around a user's contents, when the decoded text gives the same tokens again. A system
+        message that a template puts into the user's turn counts, too. Otherwise, and where no turn
+        is found, it is 1 for every token that is not special.
+        """
+        if local_tokens == "all":
+            return np.ones(len(ids), np.float32)
+        mask = self._ordinary(ids)
+        if self._frame is None:
+            return mask
+        text = str(self.tokenizer.decode(list(ids), skip_special_tokens=False))
+        encoding = self.tokenizer.encode(text, add_special_tokens=False)
+        if encoding.ids != list(ids):
+            return mask
+        inside = mask * _inside(encoding, _framed(text, *self._frame))
+        return inside if inside.any() else mask
+
+    @functools.cached_property
+    def _frame(self) -> tuple[str, str] | None:
+        return self.template.user_frame() if self.template else None
+
     def decode(self, ids: Sequence[int]) -> str:
         """Text of the tokens, special tokens left out."""
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
@@ -133,6 +158,20 @@ def _inside(encoding: Encoding, spans: Sequence[Span]) -> Mask:
     for start, stop in spans:
         hit |= (offsets[:, 0] < stop) & (offsets[:, 1] > start)
     return hit.astype(np.float32)
+
+
+def _framed(text: str, opening: str, closing: str) -> list[Span]:
+    """Where text stands between ``opening`` and ``closing``."""
+    spans: list[Span] = []
+    at = text.find(opening)
+    while at >= 0:
+        start = at + len(opening)
+        stop = text.find(closing, start)
+        if stop < 0:
+            break
+        spans.append((start, stop))
+        at = text.find(opening, stop)
+    return spans
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -60,7 +60,9 @@ def _online(source: Source) -> FetchedModel:
     except errors.GatedRepoError as problem:
         raise Unavailable(_gated(page)) from problem
     except errors.RepositoryNotFoundError as problem:
-        raise Unavailable("no such repository, or a private one (set HF_TOKEN)") from problem
+        raise Unavailable(
+            "no such repository, or a private one (set HF_TOKEN to a token that may read it)"
+        ) from problem
     except errors.RevisionNotFoundError as problem:
         raise Unavailable(f"no revision {source.revision!r}; see {page}") from problem
     except errors.HFValidationError as problem:

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from tiny_models import CONTEXT, LAYERS, tiny_checkpoint
+from tiny_models import CONTEXT, LAYERS, tiny_checkpoint, tiny_model, tiny_tokenizer
 
 from glass_export.paths import cache_dir
 from glass_export.recipe import Recipe, resolve
@@ -56,6 +56,15 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         return tiny_checkpoint(family, tmp_path_factory.mktemp(family), layers)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def sharded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a tiny Llama in several bfloat16 files; not to be written to."""
+    folder = tmp_path_factory.mktemp("sharded")
+    tiny_model("llama").bfloat16().save_pretrained(folder, max_shard_size="100KB")
+    tiny_tokenizer().save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -43,7 +43,10 @@ def write_gguf(
     architecture: str | None = None,
     **metadata: str,
 ) -> Path:
-    """Convert a tiny model the way llama.cpp does. ``replace``: other tensors, None leaves out."""
+    """Convert a tiny model the way llama.cpp does.
+
+    ``replace``: other tensors, floats or the bytes of rows; None leaves one out.
+    """
     config = model.config
     architecture = architecture or ARCHITECTURES[config.model_type]
     writer = gguf.GGUFWriter(path, architecture)
@@ -62,7 +65,8 @@ def write_gguf(
         writer.add_string(key.replace("__", "."), value)
     _write_vocabulary(writer)
     for name, (data, kind) in (_tensors(model, architecture) | (replace or {})).items():
-        writer.add_tensor(name, gguf.quantize(np.ascontiguousarray(data), kind), raw_dtype=kind)
+        raw = data if data.dtype == np.uint8 else gguf.quantize(np.ascontiguousarray(data), kind)
+        writer.add_tensor(name, raw, raw_dtype=kind)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
@@ -108,6 +112,11 @@ def _tensors(model: PreTrainedModel, architecture: str) -> dict[str, tuple[np.nd
 @pytest.fixture(scope="session")
 def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_gguf(tiny_model("qwen2"), tmp_path_factory.mktemp("gguf") / "qwen2.gguf")
+
+
+@pytest.fixture(scope="module")
+def tiny_qwen2() -> PreTrainedModel:
+    return tiny_model("qwen2")
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2"])
@@ -184,17 +193,57 @@ def test_an_output_matrix_of_its_own_stays(tmp_path: Path) -> None:
     np.testing.assert_array_equal(model.lm_head.weight.numpy(), other)
 
 
-@pytest.mark.parametrize("kind", [Q.F16, Q.BF16, Q.Q8_0, Q.Q4_0, Q.Q4_1, Q.Q5_0])
+def raw_rows(kind: Q, rows: int) -> np.ndarray:
+    """Bytes of ``rows`` rows of 256 finite weights, whatever the type: random blocks."""
+    block, size = gguf.GGML_QUANT_SIZES[kind]
+    if kind in (Q.F16, Q.BF16, Q.F32):
+        data = np.random.default_rng(0).normal(size=(rows, 256)).astype(np.float32)
+        return gguf.quantize(data, kind).reshape(rows, -1).view(np.uint8)
+    needed = rows * 256 // block
+    random = np.random.default_rng(0).integers(0, 256, (2 * needed + 64, size), np.uint8)
+    with np.errstate(all="ignore"):
+        finite = np.isfinite(gguf.dequantize(random, kind)).all(1)
+    return np.ascontiguousarray(random[finite][:needed].reshape(rows, -1))
+
+
+def dequantisable(kind: Q) -> bool:
+    try:
+        gguf.dequantize(np.zeros((1, gguf.GGML_QUANT_SIZES[kind][1]), np.uint8), kind)
+    except NotImplementedError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("kind", [*filter(dequantisable, Q)], ids=lambda kind: kind.name)
 def test_pieces_of_a_tensor_are_dequantised_as_ggufs_own_library_does(
-    tmp_path: Path, kind: Q
+    tiny_qwen2: PreTrainedModel, tmp_path: Path, kind: Q
 ) -> None:
-    data = np.random.default_rng(0).normal(size=(1500, 256)).astype(np.float32)  # two pieces
-    original = tiny_model("qwen2")
-    path = write_gguf(original, tmp_path / "m.gguf", replace={"extra.weight": (data, kind)})
-    expected = gguf.dequantize(gguf.quantize(data, kind), kind)
+    raw = raw_rows(kind, 1100)  # two pieces
+    path = write_gguf(tiny_qwen2, tmp_path / "m.gguf", replace={"extra.weight": (raw, kind)})
+    expected = gguf.dequantize(raw, kind).astype(np.float32)
     file = GgufFile.open(path)
+    assert expected.shape == (1100, 256) and expected.any()
     np.testing.assert_array_equal(file.read("extra.weight"), expected)
     np.testing.assert_array_equal(file.read("extra.weight", start=7, stop=9), expected[7:9])
+
+
+def test_every_type_that_models_are_quantised_to_is_among_these() -> None:
+    names = {kind.name for kind in Q if dequantisable(kind)}
+    assert names >= {
+        "F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "Q2_K", "Q3_K", "Q4_K",
+        "Q5_K", "Q6_K", "IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S",
+        "IQ4_NL", "IQ4_XS", "TQ1_0", "TQ2_0", "MXFP4",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", [Q.I8, Q.Q8_1], ids=lambda kind: kind.name)
+def test_a_type_that_cannot_be_dequantised_is_told(
+    tiny_qwen2: PreTrainedModel, tmp_path: Path, kind: Q
+) -> None:
+    rows = np.zeros((2, gguf.GGML_QUANT_SIZES[kind][1] * 256), np.uint8)
+    path = write_gguf(tiny_qwen2, tmp_path / "m.gguf", replace={"extra.weight": (rows, kind)})
+    with pytest.raises(SourceError, match=f"stored as {kind.name}.*another quantisation"):
+        GgufFile.open(path).read("extra.weight")
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.01, 0.05, 0.3, 0.9, 0.999])
@@ -275,6 +324,19 @@ def test_folder_of_any_float_type_becomes_float32(
         state = get(tmp_path / "half").model.state_dict()
         for name, value in weights.items():
             assert torch.equal(state[name], value.to(dtype).float()), name
+
+
+def test_a_checkpoint_in_several_files_is_loaded_whole(sharded: Path, tmp_path: Path) -> None:
+    assert len(list(sharded.glob("*.safetensors"))) > 2
+    loaded = get(sharded).model.state_dict()
+    expected = tiny_model("llama").state_dict()
+    assert loaded.keys() == expected.keys()
+    assert all(torch.equal(loaded[name], expected[name].bfloat16().float()) for name in loaded)
+    copy = shutil.copytree(sharded, tmp_path / "m")
+    shard = min(copy.glob("*.safetensors"))
+    shard.write_bytes(shard.read_bytes()[:-10])
+    with pytest.raises(SourceError, match=f"{shard.name}: damaged or truncated"):
+        get(copy)
 
 
 def test_eos_comes_from_every_place_that_names_one(

@@ -39,6 +39,10 @@ class Hub(BaseHTTPRequestHandler):
 
     files: dict[str, bytes]
     refusal: tuple[int, str] | None
+    refused = ""
+    """Only paths that contain this are refused."""
+    token: str | None = None
+    """Who sends it is not refused."""
     requested: list[str]
 
     def do_GET(self) -> None:
@@ -50,7 +54,8 @@ class Hub(BaseHTTPRequestHandler):
     def answer(self) -> None:
         path = self.path.partition("?")[0]
         self.requested.append(path)
-        if self.refusal:
+        known = self.token and self.headers["Authorization"] == f"Bearer {self.token}"
+        if self.refusal and self.refused in path and not known:
             self.send(self.refusal[0], b"{}", {"X-Error-Code": self.refusal[1]})
         elif "/tree/" in path:
             listing = [
@@ -143,6 +148,42 @@ def test_a_restricted_model_names_the_page_to_visit(
     error = run(address, tmp_path)["error"]
     assert f"accept the terms at {address}/a/b" in error
     assert "HF_TOKEN" in error
+
+
+def test_a_restricted_model_is_downloaded_with_a_token(
+    hub: tuple[str, type[Hub]], tmp_path: Path
+) -> None:
+    address, serving = hub  # the real one lists a restricted model's files to everyone, too
+    serving.refusal, serving.refused, serving.token = (401, "GatedRepo"), "/resolve/", "hf_secret"
+    error = run(address, tmp_path / "without", HF_TOKEN="hf_other")["error"]
+    assert f"accept the terms at {address}/a/b" in error and "hf_other" not in error
+    assert "error" not in run(address, tmp_path / "with", HF_TOKEN="hf_secret")
+    (tmp_path / "login").mkdir()
+    (tmp_path / "login/token").write_text("hf_secret")  # what `hf auth login` writes
+    assert "error" not in run(address, tmp_path / "login")
+
+
+def test_a_revision_is_asked_for_by_name(hub: tuple[str, type[Hub]], tmp_path: Path) -> None:
+    address, serving = hub
+    got = run(address, tmp_path, "a/b@v9")
+    assert got["reference"] == f"a/b@{COMMIT}", "the commit, which does not move"
+    assert "/api/models/a/b/revision/v9" in serving.requested
+    assert not any(path.endswith("/revision/main") for path in serving.requested)
+    assert run(address, tmp_path, "a/b@v9", HF_HUB_OFFLINE="1") == got
+    assert "not in the local" in run(address, tmp_path, "a/b@v8", HF_HUB_OFFLINE="1")["error"]
+
+
+def test_all_shards_are_downloaded(
+    hub: tuple[str, type[Hub]], sharded: Path, tmp_path: Path
+) -> None:
+    address, serving = hub
+    del serving.files["model.safetensors"]
+    serving.files |= {path.name: path.read_bytes() for path in sharded.iterdir()}
+    shards = {name for name in serving.files if name.endswith(".safetensors")}
+    got = run(address, tmp_path)
+    assert len(shards) > 1 and shards < set(got["files"])
+    next(iter(tmp_path.rglob(f"snapshots/*/{min(shards)}"))).unlink()
+    assert "not in the local" in run(address, tmp_path, HF_HUB_OFFLINE="1")["error"]
 
 
 @pytest.mark.parametrize(

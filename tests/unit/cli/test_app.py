@@ -15,6 +15,7 @@ from glass_export.cli.app import app
 
 COMMANDS = [
     "run", "compare", "bench", "eval", "tune", "inspect", "verify", "recipes", "build-native",
+    "doctor",
 ]  # fmt: skip
 
 

@@ -136,6 +136,53 @@ def test_a_prompt_of_special_tokens_only_is_scored(chat: TextCodec) -> None:
     assert len(ids) == 1 and mask.tolist() == [1.0]
 
 
+@pytest.mark.parametrize(
+    "messages",
+    [CONVERSATION[:2], CONVERSATION[1:2], CONVERSATION, CONVERSATION[1:]],
+    ids=["system", "turn", "system, turns", "turns"],
+)
+def test_tokens_alone_tell_the_users_words(chat: TextCodec, messages: Any) -> None:
+    ids, mask = chat.encode(messages, "user")
+    assert 0 < mask.sum() < len(ids)
+    assert chat.score_mask(ids, "user").tolist() == mask.tolist()
+    assert chat.score_mask(ids, "all").tolist() == [1.0] * len(ids)
+
+
+def test_tokens_of_a_template_with_a_bos_tell_the_users_words(sentencepiece: Tokenizer) -> None:
+    codec = TextCodec(sentencepiece, template=ChatTemplate(TEMPLATES["gemma"], VARIABLES))
+    ids, mask = codec.encode(CONVERSATION[1:], "user")
+    assert codec.score_mask(ids, "user").tolist() == mask.tolist()
+    # A system message becomes part of the user's turn, where tokens alone do not tell it apart.
+    ids, mask = codec.encode(CONVERSATION, "user")
+    assert (codec.score_mask(ids, "user") >= mask).all()
+
+
+@pytest.mark.parametrize(
+    ("template", "frame"),
+    [
+        (TEMPLATES["chatml"], ("<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n")),
+        (TEMPLATES["gemma"], ("<turn>user\n", "<end>\n<turn>")),
+        ("{{ messages[0].content }}", None),
+        ("{{ raise_exception('no') }}", None),
+        ("A{{ messages[0].content }}B{{ raise_exception('') if messages[1] }}", ("A", "B")),
+    ],
+)
+def test_what_stands_around_a_users_words(template: str, frame: tuple[str, str] | None) -> None:
+    assert ChatTemplate(template, VARIABLES).user_frame() == frame
+
+
+def test_tokens_without_a_turn_are_scored_as_plain_text(chat: TextCodec) -> None:
+    ids, mask = chat.encode("Hello world<|im_end|>", "user")
+    assert chat.score_mask(ids, "user").tolist() == mask.tolist() == [1.0] * (len(ids) - 1) + [0.0]
+    turn, _ = chat.encode([{"role": "user", "content": "Hello"}], "user")
+    marks = {chat.tokenizer.token_to_id(name) for name in ("<|im_start|>", "<|im_end|>")}
+    cut = turn[: turn.index(chat.tokenizer.token_to_id("<|im_end|>"))]  # no end of the turn
+    (word,) = (i for i, id_ in enumerate(turn) if chat.tokenizer.decode([id_]) == "Hello")
+    odd = [*turn[:word], *(chat.tokenizer.token_to_id(c) for c in "Hello"), *turn[word + 1 :]]
+    for tokens in (cut, odd):  # of odd, the text gives other tokens
+        assert chat.score_mask(tokens, "user").tolist() == [float(t not in marks) for t in tokens]
+
+
 def test_text_gets_the_bos_once_and_unscored(sentencepiece: Tokenizer) -> None:
     codec = TextCodec(sentencepiece, bos_token="<bos>")
     bos = sentencepiece.token_to_id("<bos>")
