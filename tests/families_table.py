@@ -100,8 +100,8 @@ def page(results: Results) -> str:
         "",
         "Written by `tests/families_table.py`; do not edit. Each number format in the table was "
         "exported from a tiny random model of the family and verified against transformers: "
-        "prefill, prefill in chunks, decode, sparse decode, scores. A format that is neither there nor "
-        "in a note has not been tried. How to add a family: "
+        "prefill, prefill in chunks, decode, sparse decode, scores. A format that is neither "
+        "there nor in a note has not been tried. How to add a family: "
         "[add_a_family.md](add_a_family.md).",
         "",
         f"| family | `model_type` | what the tiny model has | {' | '.join(FORMS)} |",

@@ -28,10 +28,10 @@ def logits_of(model: PreTrainedModel, hidden: Tensor) -> Tensor:
 
     Shape: [..,S,D] -> [..,S,V].
     """
-    rows = hidden.reshape(1, -1, hidden.shape[-1])
+    rows = hidden.flatten(end_dim=-2)[None]
     decoder = model.get_decoder()
     path = next(name for name, module in model.named_modules() if module is decoder)
     parent, _, leaf = path.rpartition(".")
     with patch.dict(model.get_submodule(parent)._modules, {leaf: _Given(rows)}):
         logits: Tensor = model(inputs_embeds=rows, use_cache=False).logits
-    return logits.reshape(*hidden.shape[:-1], -1)
+    return logits.reshape(*hidden.shape[:-1], logits.shape[-1])

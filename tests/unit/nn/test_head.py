@@ -15,6 +15,7 @@ def test_logits_have_the_scale_and_cap_of_the_model(family: str) -> None:
     model, tokens = tiny_model(family, layers=1), torch.arange(9)[None]
     hidden = model.model(input_ids=tokens).last_hidden_state
     wanted = model(input_ids=tokens).logits
-    for rows, expected in ((hidden, wanted), (hidden[0, 3], wanted[0, 3])):
-        torch.testing.assert_close(logits_of(model, rows), expected)
+    torch.testing.assert_close(logits_of(model, hidden), wanted)
+    for rows in (slice(3, 5), slice(0, 0)):
+        torch.testing.assert_close(logits_of(model, hidden[0, rows]), wanted[0, rows])
     torch.testing.assert_close(model(input_ids=tokens).logits, wanted)
