@@ -36,7 +36,8 @@ class FfnSite:
     """Where one layer's gated FFN is and how it is built.
 
     ``path`` is the module path inside the Hugging Face model; ``gate``, ``up`` and ``down`` are the
-    names of its three bias-free linears, of shapes [F,D], [F,D] and [D,F].
+    names of its three bias-free linears, of shapes [F,D], [F,D] and [D,F]. One linear [2F,D] with
+    the rows of gate before those of up is named by both ``gate`` and ``up``.
     """
 
     layer: int
@@ -47,6 +48,22 @@ class FfnSite:
     gate: str = "gate_proj"
     up: str = "up_proj"
     down: str = "down_proj"
+
+    @property
+    def fused(self) -> bool:
+        """Whether gate and up are one linear."""
+        return self.gate == self.up
+
+    @property
+    def parts(self) -> tuple[str, str, str]:
+        """What gate, up and down are called in captured graphs, each by itself."""
+        return ("gate", "up", self.down) if self.fused else (self.gate, self.up, self.down)
+
+    @property
+    def weights(self) -> tuple[str, str, str]:
+        """Names of the weights of gate, up and down in captured graphs."""
+        gate, up, down = (f"{self.path}.{part}.weight" for part in self.parts)
+        return gate, up, down
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

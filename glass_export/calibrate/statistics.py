@@ -25,6 +25,8 @@ from transformers import PreTrainedModel
 from glass_export.calibrate.cache import CalibrationCache, PartialSums, Sequence
 from glass_export.errors import CalibrationError, UnsupportedModelError
 from glass_export.log import progress
+from glass_export.nn.ffn import ffn_weights
+from glass_export.nn.head import logits_of
 from glass_export.ops.ffn import ACTIVATIONS
 from glass_export.spec import FfnSite, Statistic
 
@@ -96,22 +98,23 @@ def _add(model: PreTrainedModel, tokens: Tensor, prefix: int) -> None:
     hidden.backward(_loss_gradient(model, hidden.detach()[0], tokens[0], prefix)[None])
 
 
-@torch.no_grad()
 def _loss_gradient(model: PreTrainedModel, hidden: Tensor, tokens: Tensor, prefix: int) -> Tensor:
-    """dNLL/dhidden of the loss summed over tokens after the prefix: (softmax - onehot) W.
+    """dNLL/dhidden of the loss summed over tokens after the prefix: dNLL/dlogits is
+    softmax - onehot, and from there on it is the model's own head.
 
     Shape: [S,D], [S] -> [S,D].
     """
-    head = _head(model)
     positions = torch.arange(len(tokens), device=tokens.device)
     gradient = torch.zeros_like(hidden)
-    rows = max(1, _LOGITS // head.weight.shape[0])
+    rows = max(1, _LOGITS // model.get_output_embeddings().weight.shape[0])
     for start in range(prefix - 1, len(tokens) - 1, rows):
         stop = min(start + rows, len(tokens) - 1)
-        logits = head(hidden[start:stop]).float()
-        probabilities = torch.softmax(logits, -1)
-        probabilities[positions[: stop - start], tokens[start + 1 : stop + 1]] -= 1
-        gradient[start:stop] = probabilities.to(hidden.dtype) @ head.weight
+        part = hidden[start:stop].detach().requires_grad_()
+        with torch.enable_grad():
+            logits = logits_of(model, part)
+        slope = torch.softmax(logits.detach().float(), -1)
+        slope[positions[: stop - start], tokens[start + 1 : stop + 1]] -= 1
+        (gradient[start:stop],) = torch.autograd.grad(logits, part, slope.to(logits.dtype))
     return gradient
 
 
@@ -119,9 +122,7 @@ class _Probe:
     """Stands for the forward method of one FFN and adds to that layer's totals [4,F]."""
 
     def __init__(self, module: nn.Module, site: FfnSite, totals: Tensor, prefix: int) -> None:
-        self.gate, self.up, self.down = (
-            module.get_submodule(name) for name in (site.gate, site.up, site.down)
-        )
+        self.gate, self.up, self.down = ffn_weights(module, site)
         self.activation = ACTIVATIONS[site.activation]
         self.totals = totals
         self.prefix = prefix
@@ -151,30 +152,25 @@ class _Ffn(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, probe: _Probe) -> Tensor:
         ctx.save_for_backward(x)
         ctx.probe = probe
-        output: Tensor = probe.down(probe.activation(probe.gate(x)).mul_(probe.up(x)))
-        return output
+        hidden = probe.activation(functional.linear(x, probe.gate))
+        return functional.linear(hidden.mul_(functional.linear(x, probe.up)), probe.down)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (x,), probe = ctx.saved_tensors, ctx.probe
-        up = probe.up(x)
-        gate = probe.gate(x).requires_grad_()
+        up = functional.linear(x, probe.up)
+        gate = functional.linear(x, probe.gate).requires_grad_()
         with torch.enable_grad():
             active = probe.activation(gate)
-        d_hidden = gradients[0] @ probe.down.weight
+        d_hidden = gradients[0] @ probe.down
         probe.add(active.detach() * up, d_hidden)
         d_up = active.detach() * d_hidden
         (d_gate,) = torch.autograd.grad(active, gate, d_hidden.mul_(up))
-        return d_gate @ probe.gate.weight + d_up @ probe.up.weight, None
+        return d_gate @ probe.gate + d_up @ probe.up, None
 
 
 def _decoder(model: PreTrainedModel) -> nn.Module:
     module: nn.Module = model.get_decoder()
-    return module
-
-
-def _head(model: PreTrainedModel) -> nn.Linear:
-    module: nn.Linear = model.get_output_embeddings()
     return module
 
 
@@ -205,14 +201,14 @@ def _check_sites(model: PreTrainedModel, sites: list[FfnSite], tokens: Tensor) -
     expected = model(input_ids=tokens, use_cache=False).logits.float()
     with _probes(model, sites, torch.zeros(len(ORDER), len(sites), 1), 1):
         hidden = _decoder(model)(input_ids=tokens, use_cache=False).last_hidden_state
-    got = _head(model)(hidden).float()
+    got = logits_of(model, hidden).float()
     error, size = (float(x.abs().max()) for x in (got - expected, expected))
     tolerance = 1e-3 if model.dtype == torch.float32 else 5e-2
     if error > tolerance * size:
         raise UnsupportedModelError(
             f"{type(model).__name__}: decoder, FFN sites and output head give logits off by "
             f"{error:.3g} (largest: {size:.3g}), expected those of the model; it has a part that "
-            "the sites do not describe, such as a logit cap or another activation"
+            "the sites do not describe, such as another activation or a further addend"
         )
 
 

@@ -27,6 +27,7 @@ from glass_export.evaluate.summary import Evaluation, evaluation, versions
 from glass_export.evaluate.sweep import EvalSettings, Sweep
 from glass_export.families import find_ffns
 from glass_export.load import LoadedModel, load_model
+from glass_export.nn.ffn import ffn_weights
 from glass_export.paths import cache_dir
 from glass_export.recipe import CalibrationRecipe, Recipe, SelectionRecipe
 from glass_export.runtime.base import FloatArray
@@ -171,11 +172,8 @@ def magnitudes(model: PreTrainedModel, sites: Sequence[FfnSite]) -> FloatArray:
     """Product of the norms of a neuron's gate, up and down weights [L,F]."""
     rows = []
     for site in sites:
-        ffn = model.get_submodule(site.path)
-        gate, up, down = (
-            ffn.get_submodule(name).get_parameter("weight").detach().float()
-            for name in (site.gate, site.up, site.down)
-        )
+        weights = ffn_weights(model.get_submodule(site.path), site)
+        gate, up, down = (weight.detach().float() for weight in weights)
         rows.append((gate.norm(dim=1) * up.norm(dim=1) * down.norm(dim=0)).cpu().numpy())
     return np.stack(rows).astype(np.float32)
 

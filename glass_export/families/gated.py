@@ -27,6 +27,15 @@ def find_gated_ffns(model: PreTrainedModel) -> list[FfnSite]:
     Raises:
         UnsupportedModelError: an FFN has biases, or its activation is not known.
     """
+    return _sites(model, "gate_proj", "up_proj")
+
+
+def find_fused_ffns(model: PreTrainedModel) -> list[FfnSite]:
+    """The same where gate and up are one linear ``gate_up_proj``, gate first. Raises as above."""
+    return _sites(model, "gate_up_proj", "gate_up_proj")
+
+
+def _sites(model: PreTrainedModel, gate: str, up: str) -> list[FfnSite]:
     config = model.config
     name = getattr(config, "hidden_activation", None) or config.hidden_act
     if name not in HF_ACTIVATIONS:
@@ -35,22 +44,24 @@ def find_gated_ffns(model: PreTrainedModel) -> list[FfnSite]:
             f"expected one of {', '.join(sorted(HF_ACTIVATIONS))}"
         )
     return [
-        _site(index, layer.mlp, HF_ACTIVATIONS[name])
+        _site(index, layer.mlp, HF_ACTIVATIONS[name], gate, up)
         for index, layer in enumerate(model.model.layers)
     ]
 
 
-def _site(index: int, mlp: nn.Module, activation: Activation) -> FfnSite:
-    linears = [getattr(mlp, name) for name in ("gate_proj", "up_proj", "down_proj")]
+def _site(index: int, mlp: nn.Module, activation: Activation, gate: str, up: str) -> FfnSite:
+    linears = [getattr(mlp, name) for name in (gate, up, "down_proj")]
     if any(linear.bias is not None for linear in linears):
         raise UnsupportedModelError(
             f"layer {index}: the FFN has biases, expected bias-free gate, up and down projections"
         )
-    d_ff, d_model = linears[0].weight.shape
+    d_model, d_ff = linears[2].weight.shape
     return FfnSite(
         layer=index,
         path=f"model.layers.{index}.mlp",
         d_model=d_model,
         d_ff=d_ff,
         activation=activation,
+        gate=gate,
+        up=up,
     )

@@ -74,7 +74,7 @@ def ffn_site(graph: CapturedGraph, sites: Sequence[FfnSite], node: fx.Node) -> F
     """
     gate = graph.weight(operand(node, 1)).name
     for site in sites:
-        if gate == f"{site.path}.{site.gate}.weight":
+        if gate == site.weights[0]:
             return site
     raise LoweringError(f"{graph.name}: {gate} is not the gate weight of any FFN site")
 
@@ -82,7 +82,5 @@ def ffn_site(graph: CapturedGraph, sites: Sequence[FfnSite], node: fx.Node) -> F
 def ffn_matrices(graph: CapturedGraph, site: FfnSite) -> tuple[Weight, Weight, Weight]:
     """Gate [F,D], up [F,D] and down [D,F] of a site, as the graph holds them."""
     by_name = {weight.name: weight for weight in graph.weights.values()}
-    gate, up, down = (
-        by_name[f"{site.path}.{part}.weight"] for part in (site.gate, site.up, site.down)
-    )
+    gate, up, down = (by_name[name] for name in site.weights)
     return gate, up, down

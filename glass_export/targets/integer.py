@@ -51,7 +51,7 @@ def rounded_ffns(
     """
     with ExitStack() as undo:
         for site in sites:
-            for name in (f"{site.path}.{part}" for part in (site.gate, site.up)):
+            for name in dict.fromkeys(f"{site.path}.{part}" for part in (site.gate, site.up)):
                 layer = model.get_submodule(name)
                 with named(name):
                     weight = rounded_rows(layer.get_parameter("weight"), form)

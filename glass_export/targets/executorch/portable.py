@@ -92,6 +92,8 @@ def _mask(m: LoweredModule, positions: Tensor, cache_len: int, window: int) -> T
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate x [S,heads,E] by cos and sin [S,1,R/2]."""
     half = cos.shape[-1]
+    if half == 0:
+        return x
     first, second = x[..., :half], x[..., half : 2 * half]
     parts = [first * cos - second * sin, second * cos + first * sin]
     if 2 * half < x.shape[-1]:
