@@ -33,10 +33,13 @@ class ModelDims:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FfnSite:
-    """Where one layer's gated FFN is and how it is built.
+    """Where one layer's FFN is and how it is built.
 
-    ``path`` is the module path inside the Hugging Face model; ``gate``, ``up`` and ``down`` are the
-    names of its three bias-free linears, of shapes [F,D], [F,D] and [D,F].
+    ``path`` is the path, inside the Hugging Face model, of the module that holds its linears:
+    ``gate`` [F,D], ``up`` [F,D] and ``down`` [D,F]. A gated FFN has all three, without biases, and
+    nothing but it is in that module. A plain FFN has no ``gate``, and may have biases; its module
+    calls ``up``, the module named ``act`` and ``down`` one after the other, and may be a whole
+    layer.
     """
 
     layer: int
@@ -44,9 +47,16 @@ class FfnSite:
     d_model: int
     d_ff: int
     activation: Activation
-    gate: str = "gate_proj"
+    gate: str | None = "gate_proj"
     up: str = "up_proj"
     down: str = "down_proj"
+    act: str | None = None
+
+    @property
+    def linears(self) -> tuple[str, ...]:
+        """Paths of the linears, ``down`` last."""
+        names = (self.gate, self.up, self.down)
+        return tuple(f"{self.path}.{name}" for name in names if name is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,6 +5,7 @@ Legend: L layers, F FFN width.
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -168,15 +169,15 @@ def _chooser(
 
 
 def magnitudes(model: PreTrainedModel, sites: Sequence[FfnSite]) -> FloatArray:
-    """Product of the norms of a neuron's gate, up and down weights [L,F]."""
+    """Product of the norms of a neuron's gate (if there is one), up and down weights [L,F]."""
     rows = []
     for site in sites:
-        ffn = model.get_submodule(site.path)
-        gate, up, down = (
-            ffn.get_submodule(name).get_parameter("weight").detach().float()
-            for name in (site.gate, site.up, site.down)
+        *inputs, down = (
+            model.get_submodule(path).get_parameter("weight").detach().float()
+            for path in site.linears
         )
-        rows.append((gate.norm(dim=1) * up.norm(dim=1) * down.norm(dim=0)).cpu().numpy())
+        norm = math.prod(weight.norm(dim=1) for weight in inputs) * down.norm(dim=0)
+        rows.append(norm.cpu().numpy())
     return np.stack(rows).astype(np.float32)
 
 

@@ -19,7 +19,7 @@ from transformers.masking_utils import AttentionMaskInterface
 
 from glass_export import ops
 from glass_export.errors import UnsupportedModelError
-from glass_export.nn.ffn import ScoringFfn, SparseFfn
+from glass_export.nn.ffn import ScoringFfn, SparseFfn, replaced_ffns
 from glass_export.nn.state import current
 from glass_export.spec import FfnSite
 
@@ -148,8 +148,7 @@ def semantic_ops(
             elif kind.endswith("RotaryEmbedding"):
                 own = layer_types if hasattr(module, "layer_types") else []
                 _replace(undo, model, name, RotaryTables(module, name, max_length, own))
-        for site in sites:
-            _replace(undo, model, site.path, ffn(model.get_submodule(site.path), site))
+        undo.enter_context(replaced_ffns(model, sites, lambda site: ffn(model, site)))
         modelling = sys.modules[type(model).__module__]
         undo.enter_context(patch.object(modelling, "apply_rotary_pos_emb", _rotary))
         undo.enter_context(
