@@ -126,7 +126,7 @@ def assemble(path: Path, empty: PreTrainedModel, state: dict[str, torch.Tensor])
     try:
         model, report = kind.from_pretrained(
             None, config=empty.config, state_dict=state, dtype=torch.float32,
-            attn_implementation="sdpa", output_loading_info=True,
+            output_loading_info=True,
         )  # fmt: skip
     except RuntimeError as problem:
         raise SourceError(

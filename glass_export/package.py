@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from glass_export.errors import RecipeError
 from glass_export.load import LoadedModel
 from glass_export.manifest import SCHEMA_VERSION, Manifest, ModelInfo, PriorInfo, TargetInfo
+from glass_export.nn import rotary
 from glass_export.prior import Prior
 from glass_export.recipe import Recipe, SelectionRecipe
 from glass_export.schema import to_data
@@ -39,13 +40,19 @@ def model_dims(loaded: LoadedModel, sites: list[FfnSite]) -> ModelDims:
 
 
 def check_context(recipe: Recipe, model: PreTrainedModel) -> None:
-    """Raise RecipeError when the recipe asks for a longer context than the model was made for."""
+    """Whether the model can have the context that the recipe asks for.
+
+    Raises:
+        RecipeError: it was made for a shorter one.
+        UnsupportedModelError: see nn.rotary.check_context.
+    """
     most = getattr(model.config, "max_position_embeddings", None)
     if most and recipe.export.max_length > most:
         raise RecipeError(
             f"export.max_length: got {recipe.export.max_length}, expected at most {most}, the "
             f"context of {recipe.model.name}"
         )
+    rotary.check_context(model, recipe.export.max_length)
 
 
 def expected_bytes(model: PreTrainedModel, sites: list[FfnSite]) -> int:

@@ -37,7 +37,8 @@ class FfnSite:
 
     ``path`` is the path, inside the Hugging Face model, of the module that holds its linears:
     ``gate`` [F,D], ``up`` [F,D] and ``down`` [D,F]. A gated FFN has all three, without biases, and
-    nothing but it is in that module. A plain FFN has no ``gate``, and may have biases; its module
+    nothing but it is in that module; one linear [2F,D] with the rows of gate before those of up is
+    named by both ``gate`` and ``up``. A plain FFN has no ``gate``, and may have biases; its module
     calls ``up``, the module named ``act`` and ``down`` one after the other, and may be a whole
     layer.
     """
@@ -55,8 +56,30 @@ class FfnSite:
     @property
     def linears(self) -> tuple[str, ...]:
         """Paths of the linears, ``down`` last."""
-        names = (self.gate, self.up, self.down)
+        names = dict.fromkeys((self.gate, self.up, self.down))
         return tuple(f"{self.path}.{name}" for name in names if name is not None)
+
+    @property
+    def fused(self) -> bool:
+        """Whether gate and up are one linear."""
+        return self.gate == self.up
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What gate (if there is one), up and down are called in captured graphs."""
+        if self.fused:
+            return ("gate", "up", self.down)
+        return (self.up, self.down) if self.gate is None else (self.gate, self.up, self.down)
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """Names of their weights in captured graphs."""
+        return tuple(f"{self.path}.{part}.weight" for part in self.parts)
+
+    @property
+    def bias(self) -> str:
+        """Name of the bias of ``up`` in captured graphs, if it has one."""
+        return f"{self.path}.{self.up}.bias"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

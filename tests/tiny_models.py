@@ -9,12 +9,23 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
+    Gemma2Config,
     Gemma3TextConfig,
+    GPTNeoXConfig,
+    GraniteConfig,
     LlamaConfig,
+    MistralConfig,
+    Olmo2Config,
+    OPTConfig,
+    Phi3Config,
+    PhiConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    Qwen3Config,
+    SmolLM3Config,
+    StableLmConfig,
 )
 
 LAYERS, D_FF, VOCABULARY, CONTEXT = 3, 48, 320, 96
@@ -30,16 +41,104 @@ COMMON = {
     "eos_token_id": 1,
     "pad_token_id": 1,
 }
+WIDE_HEADS = {"num_attention_heads": 2, "num_key_value_heads": 2}
+"""Heads of 32 channels, half of which ONNX Runtime can rotate."""
 CONFIGS: dict[str, PreTrainedConfig] = {
     "llama": LlamaConfig(**COMMON, tie_word_embeddings=False),
+    "llama3": LlamaConfig(
+        **COMMON,
+        tie_word_embeddings=True,
+        rope_parameters={
+            "rope_type": "llama3",
+            "rope_theta": 10000.0,
+            "factor": 8.0,
+            "low_freq_factor": 1.0,
+            "high_freq_factor": 4.0,
+            "original_max_position_embeddings": 64,
+        },
+    ),
     "qwen2": Qwen2Config(**COMMON, tie_word_embeddings=True),
+    "qwen3": Qwen3Config(
+        **COMMON,
+        head_dim=32,
+        tie_word_embeddings=True,
+        rope_parameters={
+            "rope_type": "yarn",
+            "rope_theta": 10000.0,
+            "factor": 4.0,
+            "original_max_position_embeddings": 64,
+        },
+    ),
+    "mistral": MistralConfig(**COMMON, head_dim=32, sliding_window=8),
+    "gemma2": Gemma2Config(
+        **COMMON,
+        head_dim=32,
+        sliding_window=8,
+        query_pre_attn_scalar=24,
+        attn_logit_softcapping=2.0,
+        final_logit_softcapping=3.0,
+    ),
     "gemma3_text": Gemma3TextConfig(
         **COMMON,
         head_dim=32,
         sliding_window=8,
         layer_types=["sliding_attention", "full_attention", "sliding_attention"],
     ),
+    "granite": GraniteConfig(
+        **COMMON,
+        attention_bias=True,
+        embedding_multiplier=6.0,
+        attention_multiplier=0.15,
+        residual_multiplier=0.7,
+        logits_scaling=4.0,
+        tie_word_embeddings=True,
+    ),
+    "olmo2": Olmo2Config(**COMMON),
+    "smollm3": SmolLM3Config(
+        **COMMON, no_rope_layers=[1, 0, 1], use_sliding_window=True, sliding_window=8
+    ),
+    "phi3": Phi3Config(
+        **(COMMON | WIDE_HEADS),
+        original_max_position_embeddings=128,
+        tie_word_embeddings=True,
+        sliding_window=24,
+        rope_parameters={
+            "rope_type": "longrope",
+            "rope_theta": 10000.0,
+            "partial_rotary_factor": 0.5,
+            "original_max_position_embeddings": 128,
+            "short_factor": [1.0 + 0.1 * i for i in range(8)],
+            "long_factor": [2.0 + 0.5 * i for i in range(8)],
+        },
+    ),
+    "stablelm": StableLmConfig(
+        **(COMMON | WIDE_HEADS), partial_rotary_factor=0.5, use_qkv_bias=True
+    ),
+    "stablelm_parallel": StableLmConfig(
+        **(COMMON | WIDE_HEADS),
+        partial_rotary_factor=0.5,
+        use_parallel_residual=True,
+        qk_layernorm=True,
+    ),
+    "gpt_neox": GPTNeoXConfig(
+        **(COMMON | WIDE_HEADS),
+        rope_parameters={
+            "rope_type": "default",
+            "rope_theta": 10000.0,
+            "partial_rotary_factor": 0.5,
+        },
+    ),
+    "phi": PhiConfig(
+        **(COMMON | WIDE_HEADS),
+        rope_parameters={
+            "rope_type": "default",
+            "rope_theta": 10000.0,
+            "partial_rotary_factor": 0.5,
+        },
+    ),
+    "opt": OPTConfig(**COMMON, ffn_dim=D_FF, activation_function="relu", word_embed_proj_dim=64),
 }
+"""By name: that of the family, or of a variant of one."""
 
 
 def tiny_config(family: str, layers: int = LAYERS) -> PreTrainedConfig:

@@ -27,6 +27,7 @@ from glass_export.calibrate.cache import CalibrationCache, PartialSums, Sequence
 from glass_export.errors import CalibrationError, UnsupportedModelError
 from glass_export.log import progress
 from glass_export.nn.ffn import Ffn, replaced_ffns
+from glass_export.nn.head import logits_of
 from glass_export.ops.ffn import ACTIVATIONS
 from glass_export.spec import FfnSite, Statistic
 
@@ -98,22 +99,23 @@ def _add(model: PreTrainedModel, tokens: Tensor, prefix: int) -> None:
     hidden.backward(_loss_gradient(model, hidden.detach()[0], tokens[0], prefix)[None])
 
 
-@torch.no_grad()
 def _loss_gradient(model: PreTrainedModel, hidden: Tensor, tokens: Tensor, prefix: int) -> Tensor:
-    """dNLL/dhidden of the loss summed over tokens after the prefix: (softmax - onehot) W.
+    """dNLL/dhidden of the loss summed over tokens after the prefix: dNLL/dlogits is
+    softmax - onehot, and from there on it is the model's own head.
 
     Shape: [S,D], [S] -> [S,D].
     """
-    head = _head(model)
     positions = torch.arange(len(tokens), device=tokens.device)
     gradient = torch.zeros_like(hidden)
-    rows = max(1, _LOGITS // head.weight.shape[0])
+    rows = max(1, _LOGITS // model.get_output_embeddings().weight.shape[0])
     for start in range(prefix - 1, len(tokens) - 1, rows):
         stop = min(start + rows, len(tokens) - 1)
-        logits = head(hidden[start:stop]).float()
-        probabilities = torch.softmax(logits, -1)
-        probabilities[positions[: stop - start], tokens[start + 1 : stop + 1]] -= 1
-        gradient[start:stop] = probabilities.to(hidden.dtype) @ head.weight
+        part = hidden[start:stop].detach().requires_grad_()
+        with torch.enable_grad():
+            logits = logits_of(model, part)
+        slope = torch.softmax(logits.detach().float(), -1)
+        slope[positions[: stop - start], tokens[start + 1 : stop + 1]] -= 1
+        (gradient[start:stop],) = torch.autograd.grad(logits, part, slope.to(logits.dtype))
     return gradient
 
 
@@ -127,7 +129,7 @@ class _Probe(Ffn):
         self.prefix = prefix
 
     def __call__(self, x: Tensor) -> Tensor:
-        """See FfnForm."""
+        """See Ffn."""
         function = _GatedPass if self.weights.gate is not None else _PlainPass
         output: Tensor = function.apply(x, self)  # type: ignore[no-untyped-call]  # torch has none
         return self.with_down_bias(output)
@@ -200,11 +202,6 @@ def _decoder(model: PreTrainedModel) -> nn.Module:
     return module
 
 
-def _head(model: PreTrainedModel) -> nn.Linear:
-    module: nn.Linear = model.get_output_embeddings()
-    return module
-
-
 @contextmanager
 def _probes(
     model: PreTrainedModel, sites: list[FfnSite], totals: Tensor, prefix: int
@@ -224,14 +221,14 @@ def _check_sites(model: PreTrainedModel, sites: list[FfnSite], tokens: Tensor) -
     expected = model(input_ids=tokens, use_cache=False).logits.float()
     with _probes(model, sites, torch.zeros(len(ORDER), len(sites), 1), 1):
         hidden = _decoder(model)(input_ids=tokens, use_cache=False).last_hidden_state
-    got = _head(model)(hidden).float()
+    got = logits_of(model, hidden).float()
     error, size = (float(x.abs().max()) for x in (got - expected, expected))
     tolerance = 1e-3 if model.dtype == torch.float32 else 5e-2
     if error > tolerance * size:
         raise UnsupportedModelError(
             f"{type(model).__name__}: decoder, FFN sites and output head give logits off by "
             f"{error:.3g} (largest: {size:.3g}), expected those of the model; it has a part that "
-            "the sites do not describe, such as a logit cap or another activation"
+            "the sites do not describe, such as another activation or a further addend"
         )
 
 

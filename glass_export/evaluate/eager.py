@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache, PreTrainedModel
 
 from glass_export.evaluate.texts import EvalText
+from glass_export.nn.head import logits_of
 from glass_export.nn.hooks import down_hooks
 from glass_export.runtime.base import LocalStatistics
 from glass_export.selection import LocalTokens
@@ -203,10 +204,7 @@ class EagerModel:
     @torch.no_grad()
     def logits(self, hidden: Tensor) -> Tensor:
         """Shape: [N',D] -> float32 [N',V]."""
-        logits: Tensor = self.model.get_output_embeddings()(hidden)
-        cap = getattr(self.model.config, "final_logit_softcapping", None)
-        logits = logits.float()
-        return torch.tanh(logits / cap) * cap if cap else logits
+        return logits_of(self.model, hidden).float()
 
 
 def filled_cache(keys_values: KeysValues, rows: int, length: int) -> DynamicCache:

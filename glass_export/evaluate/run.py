@@ -5,7 +5,6 @@ Legend: L layers, F FFN width.
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from glass_export.evaluate.summary import Evaluation, evaluation, versions
 from glass_export.evaluate.sweep import EvalSettings, Sweep
 from glass_export.families import find_ffns
 from glass_export.load import LoadedModel, load_model
+from glass_export.nn.ffn import FfnLinears
 from glass_export.paths import cache_dir
 from glass_export.recipe import CalibrationRecipe, Recipe, SelectionRecipe
 from glass_export.runtime.base import FloatArray
@@ -172,11 +172,10 @@ def magnitudes(model: PreTrainedModel, sites: Sequence[FfnSite]) -> FloatArray:
     """Product of the norms of a neuron's gate (if there is one), up and down weights [L,F]."""
     rows = []
     for site in sites:
-        *inputs, down = (
-            model.get_submodule(path).get_parameter("weight").detach().float()
-            for path in site.linears
-        )
-        norm = math.prod(weight.norm(dim=1) for weight in inputs) * down.norm(dim=0)
+        gate, up, down, _ = FfnLinears(model, site).weights
+        norm = up.detach().float().norm(dim=1) * down.detach().float().norm(dim=0)
+        if gate is not None:
+            norm = gate.detach().float().norm(dim=1) * norm
         rows.append(norm.cpu().numpy())
     return np.stack(rows).astype(np.float32)
 

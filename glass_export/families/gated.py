@@ -5,20 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from glass_export.errors import UnsupportedModelError
+from glass_export.families.activations import activation_of
 from glass_export.spec import Activation, FfnSite
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
-
-HF_ACTIVATIONS: dict[str, Activation] = {
-    "silu": "silu",
-    "swish": "silu",
-    "gelu": "gelu",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "gelu_new": "gelu_tanh",
-    "relu": "relu",
-}
 
 
 def find_gated_ffns(model: PreTrainedModel) -> list[FfnSite]:
@@ -27,30 +19,37 @@ def find_gated_ffns(model: PreTrainedModel) -> list[FfnSite]:
     Raises:
         UnsupportedModelError: an FFN has biases, or its activation is not known.
     """
+    return _sites(model, "gate_proj", "up_proj")
+
+
+def find_fused_ffns(model: PreTrainedModel) -> list[FfnSite]:
+    """The same where gate and up are one linear ``gate_up_proj``, gate first. Raises as above."""
+    return _sites(model, "gate_up_proj", "gate_up_proj")
+
+
+def _sites(model: PreTrainedModel, gate: str, up: str) -> list[FfnSite]:
     config = model.config
     name = getattr(config, "hidden_activation", None) or config.hidden_act
-    if name not in HF_ACTIVATIONS:
-        raise UnsupportedModelError(
-            f"FFN activation {name!r} of {config.model_type} is not supported; "
-            f"expected one of {', '.join(sorted(HF_ACTIVATIONS))}"
-        )
+    activation = activation_of(name, config.model_type)
     return [
-        _site(index, layer.mlp, HF_ACTIVATIONS[name])
+        _site(index, layer.mlp, activation, gate, up)
         for index, layer in enumerate(model.model.layers)
     ]
 
 
-def _site(index: int, mlp: nn.Module, activation: Activation) -> FfnSite:
-    linears = [getattr(mlp, name) for name in ("gate_proj", "up_proj", "down_proj")]
+def _site(index: int, mlp: nn.Module, activation: Activation, gate: str, up: str) -> FfnSite:
+    linears = [getattr(mlp, name) for name in (gate, up, "down_proj")]
     if any(linear.bias is not None for linear in linears):
         raise UnsupportedModelError(
             f"layer {index}: the FFN has biases, expected bias-free gate, up and down projections"
         )
-    d_ff, d_model = linears[0].weight.shape
+    d_model, d_ff = linears[2].weight.shape
     return FfnSite(
         layer=index,
         path=f"model.layers.{index}.mlp",
         d_model=d_model,
         d_ff=d_ff,
         activation=activation,
+        gate=gate,
+        up=up,
     )

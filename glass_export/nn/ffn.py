@@ -5,9 +5,10 @@ Legend: S tokens, D model width, F FFN width.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,15 @@ class FfnWeights(NamedTuple):
     bias: Tensor | None
 
 
-class Ffn:
+class _Rows(nn.Module):
+    """Some rows of a weight, as a module of their own."""
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight, requires_grad=False)
+
+
+class FfnLinears:
     """The linears of one site; weights are looked up at each use, as torch.export swaps them."""
 
     def __init__(self, model: nn.Module, site: FfnSite) -> None:
@@ -38,7 +47,12 @@ class Ffn:
             UnsupportedModelError: the module ``site.act`` is another activation than the site's.
         """
         self.site = site
-        *gate, self._up, self._down = map(model.get_submodule, site.linears)
+        modules = [model.get_submodule(path) for path in site.linears]
+        if site.fused:
+            both, down = modules
+            modules = [*map(_Rows, both.get_parameter("weight").chunk(2)), down]
+        self.parts = dict(zip(site.parts, modules, strict=True))
+        *gate, self._up, self._down = modules
         self._gate = gate[0] if gate else None
         if site.act is not None:
             _check_activation(model, site)
@@ -55,24 +69,24 @@ class Ffn:
         """Bias of down [D]: it belongs to no neuron, so it is added to what an operator returns."""
         return self._down._parameters.get("bias")
 
+
+class Ffn(FfnLinears, ABC):
+    """Computes the FFN of a site in a way of its own."""
+
+    @abstractmethod
+    def __call__(self, x: Tensor) -> Tensor:
+        """Shape: x [1,S,D] or [S,D] -> the same."""
+
     def with_down_bias(self, y: Tensor) -> Tensor:
         """The output of the FFN. Shape: y [..,D] -> [..,D]."""
         return y if self.down_bias is None else y + self.down_bias
-
-
-class FfnForm(Protocol):
-    """Computes an FFN in its own way."""
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Shape: x [1,S,D] or [S,D] -> the same."""
-        ...
 
 
 class ScoringFfn(Ffn):
     """Dense FFN that leaves its local score sums in the step state."""
 
     def __call__(self, x: Tensor) -> Tensor:
-        """See FfnForm."""
+        """See Ffn."""
         state = current()
         y, abs_sum, sq_sum = ops.scoring_ffn(
             _batch(x), *self.weights, state.score_weights, self.site.activation
@@ -86,7 +100,7 @@ class SparseFfn(Ffn):
     """FFN of the neurons that the step state names for this layer."""
 
     def __call__(self, x: Tensor) -> Tensor:
-        """See FfnForm."""
+        """See Ffn."""
         y: Tensor = ops.sparse_ffn(
             _batch(x), *self.weights, current().indices, self.site.layer, self.site.activation
         )
@@ -116,24 +130,35 @@ def _like(y: Tensor, x: Tensor) -> Tensor:
 
 @contextmanager
 def replaced_ffns(
-    model: nn.Module, sites: list[FfnSite], make: Callable[[FfnSite], FfnForm]
+    model: nn.Module, sites: list[FfnSite], make: Callable[[FfnSite], Ffn]
 ) -> Iterator[None]:
     """Inside the block FFNs compute as ``make(site)`` does; modules and their names stay.
 
-    Of a gated FFN the module itself does; of a plain one the last linear, behind an upper linear
-    and an activation that hand on what they get.
+    The module of a gated FFN computes it, and holds the two halves of a fused linear besides. Of a
+    plain FFN the last linear does, behind a linear and an activation that hand on what they get.
     """
     with ExitStack() as undo:
         for site in sites:
-            last, passed_by = site.path, []
+            ffn, last = make(site), site.path
             if site.gate is None:
                 *_, up, last = site.linears
-                passed_by = [up, f"{site.path}.{site.act}"]
-            form = make(site)
-            for path in passed_by:
-                undo.enter_context(_computing(model.get_submodule(path), lambda x: x))
-            undo.enter_context(_computing(model.get_submodule(last), form))
+                for path in (up, f"{site.path}.{site.act}"):
+                    undo.enter_context(_computing(model.get_submodule(path), lambda x: x))
+            undo.enter_context(_computing(model.get_submodule(last), ffn))
+            if site.fused:
+                undo.enter_context(_holding(model.get_submodule(site.path), ffn.parts))
         yield
+
+
+@contextmanager
+def _holding(module: nn.Module, parts: Mapping[str, nn.Module]) -> Iterator[None]:
+    own = set(module._modules)
+    module._modules.update(parts)
+    try:
+        yield
+    finally:
+        for name in parts.keys() - own:
+            del module._modules[name]
 
 
 @contextmanager

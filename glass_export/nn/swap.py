@@ -12,76 +12,18 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest.mock import patch
 
-import torch
 from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface
 
 from glass_export import ops
-from glass_export.errors import UnsupportedModelError
 from glass_export.nn.ffn import ScoringFfn, SparseFfn, replaced_ffns
+from glass_export.nn.norms import SemanticHeadNorm, SemanticLayerNorm, SemanticNorm
+from glass_export.nn.rotary import RotaryTables, rotary_kinds
 from glass_export.nn.state import current
 from glass_export.spec import FfnSite
 
 ATTENTION_NAME = "glass"
-
-
-class SemanticNorm(nn.Module):
-    """Stands for any RMS norm; the effective weight is the original's own parameter or 1 + it."""
-
-    def __init__(self, original: nn.Module, name: str) -> None:
-        super().__init__()
-        self.eps = float(getattr(original, "variance_epsilon", getattr(original, "eps", 0.0)))
-        parameter = original.get_parameter("weight")
-        probe = torch.linspace(-2.0, 3.0, parameter.numel(), device=parameter.device)
-        expected = original(probe[None])[0]
-        for weight in (parameter, nn.Parameter(1.0 + parameter.detach(), requires_grad=False)):
-            got = ops.rms_norm(probe[None], weight, self.eps)[0]
-            if torch.allclose(got, expected, rtol=1e-5, atol=1e-6):
-                self.weight = weight
-                return
-        raise UnsupportedModelError(
-            f"{name}: {type(original).__name__} is not an RMS norm with weight w or 1 + w"
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Shape: x [..., D] -> [..., D]."""
-        out: Tensor = ops.rms_norm(x, self.weight, self.eps)
-        return out
-
-
-class RotaryTables(nn.Module):
-    """Stands for a rotary embedding: returns whole tables [C,R/2] instead of the current rows."""
-
-    def __init__(self, original: nn.Module, name: str, length: int, layer_types: list[str]) -> None:
-        super().__init__()
-        self.keys = {kind: f"cos_sin_{kind}" for kind in layer_types} or {"": "cos_sin"}
-        for kind, key in self.keys.items():
-            for part, table in zip(
-                ("cos", "sin"), _tables(original, name, length, kind), strict=True
-            ):
-                self.register_buffer(key.replace("cos_sin", part), table, persistent=False)
-
-    def forward(self, x: Tensor, position_ids: Tensor, layer_type: str = "") -> tuple[Any, Any]:
-        """The cosine and sine tables of a layer type."""
-        key = self.keys[layer_type]
-        return getattr(self, key.replace("cos_sin", "cos")), getattr(
-            self, key.replace("cos_sin", "sin")
-        )
-
-
-def _tables(original: nn.Module, name: str, length: int, kind: str) -> tuple[Tensor, Tensor]:
-    positions = torch.arange(length)[None]
-    arguments = (torch.zeros(1), positions, *([kind] if kind else []))
-    halves = []
-    for table in original(*arguments):
-        first, second = table[0].float().chunk(2, dim=-1)
-        if not torch.equal(first, second):
-            raise UnsupportedModelError(
-                f"{name}: {type(original).__name__} is not of the two-halves layout"
-            )
-        halves.append(first.contiguous())
-    return halves[0], halves[1]
 
 
 def _rotary(
@@ -139,18 +81,24 @@ def semantic_ops(
     """
     AttentionInterface.register(ATTENTION_NAME, _attention)
     AttentionMaskInterface.register(ATTENTION_NAME, lambda *_, **__: None)
-    layer_types = sorted(set(getattr(model.config, "layer_types", None) or []))
     with ExitStack() as undo:
+        for name, module in list(model.named_modules()):
+            kind = type(module).__name__
+            if kind.endswith("LayerNormPerHead"):
+                _replace(undo, model, name, SemanticHeadNorm(module, name))
         for name, module in list(model.named_modules()):
             kind = type(module).__name__
             if kind.endswith("RMSNorm"):
                 _replace(undo, model, name, SemanticNorm(module, name))
+            elif kind.endswith("LayerNorm"):
+                _replace(undo, model, name, SemanticLayerNorm(module, name))
             elif kind.endswith("RotaryEmbedding"):
-                own = layer_types if hasattr(module, "layer_types") else []
-                _replace(undo, model, name, RotaryTables(module, name, max_length, own))
+                kinds = rotary_kinds(model, module)
+                _replace(undo, model, name, RotaryTables(module, name, max_length, kinds))
         undo.enter_context(replaced_ffns(model, sites, lambda site: ffn(model, site)))
         modelling = sys.modules[type(model).__module__]
-        undo.enter_context(patch.object(modelling, "apply_rotary_pos_emb", _rotary))
+        if hasattr(modelling, "apply_rotary_pos_emb"):
+            undo.enter_context(patch.object(modelling, "apply_rotary_pos_emb", _rotary))
         undo.enter_context(
             patch.object(model.config, "_attn_implementation_internal", ATTENTION_NAME)
         )

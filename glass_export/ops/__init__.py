@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from glass_export.ops.attention import attention, rotary_attention
 from glass_export.ops.ffn import scoring_ffn, sparse_ffn
+from glass_export.ops.layer_norm import layer_norm
 from glass_export.ops.rms_norm import add_rms_norm, rms_norm
 from glass_export.ops.rope import rope
 
 __all__ = [
     "add_rms_norm",
     "attention",
+    "layer_norm",
     "rms_norm",
     "rope",
     "rotary_attention",

@@ -135,7 +135,7 @@ def rotary_attention(
         key_cache: [B,G,C,E].
         value_cache: [B,G,C,E].
         position: [1].
-        cos: Cosine table [C,R/2].
+        cos: Cosine table [C,R/2]; with R = 0 nothing is rotated.
         sin: Sine table [C,R/2].
         heads: H.
         scale: Factor of the logits.

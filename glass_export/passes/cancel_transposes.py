@@ -9,23 +9,28 @@ from glass_export.graph import CapturedGraph, operand
 from glass_export.passes.base import Pass, PassResult
 
 TRANSPOSE = torch.ops.aten.transpose.int
-RMS_NORM = torch.ops.glass_ir.rms_norm.default
+_NORMS = (torch.ops.glass_ir.rms_norm.default, torch.ops.glass_ir.layer_norm.default)
 
 
 class CancelTransposes(Pass):
-    """transpose(transpose(x)) -> x, after moving transposes behind norms of the last dimension."""
+    """transpose(transpose(x)) -> x, also where a norm of the last dimension stands between them."""
 
     def call(self, graph: CapturedGraph) -> PassResult:
-        """Visit the graph in order, so that a moved transpose meets its partner."""
-        modified = False
-        for node in graph.nodes(RMS_NORM):
+        """Visit the graph in order, so that a transpose moved behind a norm meets its partner."""
+        modified = _cancel(graph)
+        for node in graph.nodes(*_NORMS):
             modified |= _sink(graph, node)
-        for node in graph.nodes(TRANSPOSE):
-            inner = operand(node, 0)
-            if inner.target == TRANSPOSE and _axes(inner) == _axes(node):
-                node.replace_all_uses_with(operand(inner, 0))
-                modified = True
-        return PassResult(graph, modified)
+        return PassResult(graph, _cancel(graph) or modified)
+
+
+def _cancel(graph: CapturedGraph) -> bool:
+    modified = False
+    for node in graph.nodes(TRANSPOSE):
+        inner = operand(node, 0)
+        if inner.target == TRANSPOSE and _axes(inner) == _axes(node):
+            node.replace_all_uses_with(operand(inner, 0))
+            modified = True
+    return modified
 
 
 def _axes(node: fx.Node) -> set[int]:
@@ -40,7 +45,7 @@ def _sink(graph: CapturedGraph, norm: fx.Node) -> bool:
         return False
     source = operand(moved, 0)
     with graph.graph.inserting_before(norm):
-        inner = graph.graph.call_function(RMS_NORM, (source, *norm.args[1:]))
+        inner = graph.graph.create_node("call_function", norm.target, (source, *norm.args[1:]))
         outer = graph.graph.call_function(TRANSPOSE, (inner, *moved.args[1:]))
     inner.meta["val"], outer.meta["val"] = source.meta["val"], norm.meta["val"]
     norm.replace_all_uses_with(outer)

@@ -1,13 +1,17 @@
-"""Let attention rotate query and key itself, and take them packed where they come packed."""
+"""Let attention rotate query and key itself, and take them packed where they come packed.
+
+Attention that rotates nothing, in layers without a rotary embedding, gets empty tables.
+"""
 
 from __future__ import annotations
 
 import operator
+from typing import Any
 
 import torch
 from torch import fx
 
-from glass_export.graph import CapturedGraph, operand, same_shape
+from glass_export.graph import CapturedGraph, Weight, operand, same_shape, shape_of
 from glass_export.passes.base import Pass, PassResult
 from glass_export.passes.merge_linears import SPLIT
 from glass_export.passes.simplify_reshapes import RESHAPE
@@ -15,16 +19,18 @@ from glass_export.passes.simplify_reshapes import RESHAPE
 ATTENTION = torch.ops.glass_ir.attention.default
 ROTARY_ATTENTION = torch.ops.glass_ir.rotary_attention.default
 ROPE = torch.ops.glass_ir.rope.default
+NO_TABLE = "no_rotation"
 
 
 class FuseRotaryAttention(Pass):
     """attention(rope(q), rope(k), v) -> rotary_attention(q, k, v), or (qkv) when split from one.
 
-    Does not match when query and key are rotated by different tables or at other positions.
+    Does not match when query and key are rotated by different tables or at other positions, or
+    one of them alone.
     """
 
     def call(self, graph: CapturedGraph) -> PassResult:
-        """Rewrite every attention whose query and key both come from a rope."""
+        """Rewrite every attention whose query and key both come from a rope, or neither does."""
         modified = False
         for node in graph.nodes(ATTENTION):
             modified |= _fuse(graph, node)
@@ -34,22 +40,43 @@ class FuseRotaryAttention(Pass):
 def _fuse(graph: CapturedGraph, node: fx.Node) -> bool:
     value, key_cache, value_cache, position, *settings = node.args[2:]
     flats = [operand(node, i) for i in (0, 1)]
-    ropes = [rope for flat in flats if (rope := _rope_before(flat)) is not None]
-    if len(ropes) < 2 or ropes[0].args[1:] != ropes[1].args[1:]:
-        return False
-    _, cos, sin, rope_position = ropes[0].args
-    if rope_position is not position:
+    ropes = [_rope_before(flat) for flat in flats]
+    if (tables := _tables(graph, node, ropes)) is None:
         return False
     with graph.graph.inserting_before(node):
         sources = [_flat(graph, rope, flat) for rope, flat in zip(ropes, flats, strict=True)]
         packed = _packed([*sources, value])
         inputs = (packed, None, None) if packed is not None else (*sources, value)
         fused = graph.graph.call_function(
-            ROTARY_ATTENTION, (*inputs, key_cache, value_cache, position, cos, sin, *settings)
+            ROTARY_ATTENTION, (*inputs, key_cache, value_cache, position, *tables, *settings)
         )
     fused.meta["val"] = node.meta["val"]
     node.replace_all_uses_with(fused)
     return True
+
+
+def _tables(
+    graph: CapturedGraph, node: fx.Node, ropes: list[fx.Node | None]
+) -> tuple[Any, Any] | None:
+    """Cosine and sine table of both query and key; None: they have not got the same."""
+    query, key = ropes
+    if query is None and key is None:
+        table = _no_table(graph, operand(node, 3))
+        return table, table
+    if query is None or key is None or query.args[1:] != key.args[1:]:
+        return None
+    _, cos, sin, position = query.args
+    return (cos, sin) if position is node.args[5] else None
+
+
+def _no_table(graph: CapturedGraph, key_cache: fx.Node) -> fx.Node:
+    """An empty table of angles [C,0], one for all layers."""
+    length = int(shape_of(key_cache)[2])
+    for node in graph.graph.nodes:
+        if isinstance(node, fx.Node) and node.name == NO_TABLE:
+            return node
+    weight = Weight.of(NO_TABLE, torch.empty(length, 0))
+    return graph.add_weight(weight, key_cache.meta["val"].new_empty(weight.shape))
 
 
 def _rope_before(flat: fx.Node) -> fx.Node | None:
@@ -59,8 +86,10 @@ def _rope_before(flat: fx.Node) -> fx.Node | None:
     return operand(flat, 0)
 
 
-def _flat(graph: CapturedGraph, rope: fx.Node, flat: fx.Node) -> fx.Node:
-    """The rope's input in the flat shape [B,S,H*E]."""
+def _flat(graph: CapturedGraph, rope: fx.Node | None, flat: fx.Node) -> fx.Node:
+    """The rope's input in the flat shape [B,S,H*E], or what is not rotated."""
+    if rope is None:
+        return flat
     source = operand(rope, 0)
     if source.target == RESHAPE and same_shape(inner := operand(source, 0), flat):
         return inner

@@ -10,7 +10,7 @@ from glass_export.graph import CapturedGraph, operand, same_shape, shape_of
 from glass_export.passes.base import Pass, PassResult
 
 RESHAPE = torch.ops.aten.reshape.default
-RMS_NORM = torch.ops.glass_ir.rms_norm.default
+_NORMS = (torch.ops.glass_ir.rms_norm.default, torch.ops.glass_ir.layer_norm.default)
 _VIEWS = (
     torch.ops.aten.view.default,
     torch.ops.aten.flatten.using_ints,
@@ -32,7 +32,7 @@ class SimplifyReshapes(Pass):
         modified = False
         for node in graph.nodes(*_VIEWS, RESHAPE):
             modified |= _normalise(node)
-        for node in graph.nodes(RMS_NORM):
+        for node in graph.nodes(*_NORMS):
             modified |= _sink(graph, node)
         for node in graph.nodes(RESHAPE):
             modified |= _simplify(node)
@@ -68,7 +68,7 @@ def _sink(graph: CapturedGraph, norm: fx.Node) -> bool:
     if shape_of(source)[-1] != shape_of(view)[-1]:
         return False
     with graph.graph.inserting_before(norm):
-        inner = graph.graph.call_function(RMS_NORM, (source, *norm.args[1:]))
+        inner = graph.graph.create_node("call_function", norm.target, (source, *norm.args[1:]))
         outer = graph.graph.call_function(RESHAPE, (inner, _static_shape(view)))
     inner.meta["val"], outer.meta["val"] = source.meta["val"], norm.meta["val"]
     norm.replace_all_uses_with(outer)

@@ -68,7 +68,7 @@ class Target(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class FfnWeights:
+class SiteWeights:
     """An FFN's weights, as a graph holds them: gate [F,D] and up [F,D], or up alone where the FFN
     is plain; down [D,F]; bias [F] of a plain FFN that has one.
     """
@@ -107,14 +107,13 @@ def ffn_site(graph: CapturedGraph, sites: Sequence[FfnSite], node: fx.Node) -> F
     """
     up = graph.weight(operand(node, 2)).name
     for site in sites:
-        if up == f"{site.path}.{site.up}.weight":
+        if up == site.weights[-2]:
             return site
     raise LoweringError(f"{graph.name}: {up} is not the up weight of any FFN site")
 
 
-def ffn_weights(graph: CapturedGraph, site: FfnSite) -> FfnWeights:
+def ffn_weights(graph: CapturedGraph, site: FfnSite) -> SiteWeights:
     """The weights of a site, as the graph holds them."""
     by_name = {weight.name: weight for weight in graph.weights.values()}
-    *inputs, down = (by_name[f"{path}.weight"] for path in site.linears)
-    bias = by_name.get(f"{site.path}.{site.up}.bias")
-    return FfnWeights(tuple(inputs), down, bias)
+    *inputs, down = (by_name[name] for name in site.weights)
+    return SiteWeights(tuple(inputs), down, by_name.get(site.bias))

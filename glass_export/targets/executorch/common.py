@@ -28,9 +28,15 @@ def _embedding(m: LoweredModule, node: fx.Node) -> Any:
     return m.layer(node)(m.value(node.args[1]))
 
 
+def _layer_norm(m: LoweredModule, node: fx.Node) -> Any:
+    x, weight, bias, eps = map(m.value, node.args)
+    return torch.nn.functional.layer_norm(x, weight.shape, weight, bias, eps)
+
+
 COMMON: Mapping[Any, Translator] = {
     LINEAR: _linear,
     EMBEDDING: _embedding,
+    torch.ops.glass_ir.layer_norm.default: _layer_norm,
     **dict.fromkeys(
         (
             _ATEN.add.Tensor,

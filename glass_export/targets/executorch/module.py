@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from glass_export.errors import LoweringError
 from glass_export.graph import CapturedGraph, Weight, operand, shape_of
 from glass_export.spec import FfnSite
-from glass_export.targets.base import FfnWeights, ffn_site, ffn_weights
+from glass_export.targets.base import SiteWeights, ffn_site, ffn_weights
 
 Translator = Callable[["LoweredModule", fx.Node], Any]
 
@@ -32,7 +32,7 @@ class Dialect:
     """
 
     translators: Mapping[Any, Translator]
-    ffn_weights: Callable[[FfnWeights], Mapping[str, Weight]]
+    ffn_weights: Callable[[SiteWeights], Mapping[str, Weight]]
     rows: Callable[[Weight], Weight] | None = None
 
 

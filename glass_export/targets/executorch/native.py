@@ -17,19 +17,19 @@ from glass_export.bundles import BundleFormat, bundle_bytes, quantise, quantise_
 from glass_export.graph import Weight, shape_of
 from glass_export.ops.kernels import ACTIVATION_CODES
 from glass_export.recipe import Dtype
-from glass_export.targets.base import FfnWeights
+from glass_export.targets.base import SiteWeights
 from glass_export.targets.executorch.common import COMMON
 from glass_export.targets.executorch.module import EMBEDDING, LINEAR, Dialect, LoweredModule
 
 _IR, _KERNELS = torch.ops.glass_ir, torch.ops.glass
 
 
-def _bundle(ffn: FfnWeights) -> dict[str, Weight]:
+def _bundle(ffn: SiteWeights) -> dict[str, Weight]:
     """The FFN's weights neuron by neuron, and the bias of a plain FFN that has one."""
     return {"bundle": ffn.bundle()} | ({} if ffn.bias is None else {"bias": ffn.bias})
 
 
-def _integer_bundle(form: BundleFormat, ffn: FfnWeights) -> dict[str, Weight]:
+def _integer_bundle(form: BundleFormat, ffn: SiteWeights) -> dict[str, Weight]:
     """The same with integers, uint8 [F,bytes]."""
     floats = ffn.bundle()
     count, _, depth = floats.shape

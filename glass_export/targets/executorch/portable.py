@@ -12,7 +12,7 @@ from torch import Tensor, fx
 
 from glass_export.graph import Weight
 from glass_export.ops.ffn import ACTIVATIONS
-from glass_export.targets.base import FfnWeights
+from glass_export.targets.base import SiteWeights
 from glass_export.targets.executorch.common import COMMON
 from glass_export.targets.executorch.module import Dialect, LoweredModule
 
@@ -28,7 +28,7 @@ def _add_rms_norm(x: Tensor, skip: Tensor, weight: Tensor, eps: float) -> tuple[
     return _rms_norm(total, weight, eps), total
 
 
-def _rows(ffn: FfnWeights) -> dict[str, Weight]:
+def _rows(ffn: SiteWeights) -> dict[str, Weight]:
     """Matrices [F,D], and a bias [F,1]: a neuron is a row of each."""
     down = ffn.down.derived("down", ffn.down.shape[::-1], lambda tensor: tensor.T)
     rows = dict(zip(("gate", "up") if ffn.gated else ("up",), ffn.inputs, strict=True))
@@ -96,6 +96,8 @@ def _mask(m: LoweredModule, positions: Tensor, cache_len: int, window: int) -> T
 def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotate x [S,heads,E] by cos and sin [S,1,R/2]."""
     half = cos.shape[-1]
+    if half == 0:
+        return x
     first, second = x[..., :half], x[..., half : 2 * half]
     parts = [first * cos - second * sin, second * cos + first * sin]
     if 2 * half < x.shape[-1]:

@@ -264,7 +264,7 @@ def _declare_indices(t: Translation, node: fx.Node) -> None:
 def _operator(
     t: Translation, node: fx.Node, dtype: Dtype, name: str, third: object
 ) -> tuple[str, list[ir.Value]]:
-    """Name and inputs of an FFN's operator: x, the bundle, ``third`` and, if it is there, the bias."""
+    """Name and inputs of an operator: x, the bundle, ``third``, and a bias if there is one."""
     inputs = [t.value(node.args[0]), _bundle(t, node, dtype), t.value(third)]
     parts = _inputs(t.source, t.site(node))
     if "bias" in parts:

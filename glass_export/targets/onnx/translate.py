@@ -103,6 +103,12 @@ def _rms_norm(t: Translation, node: fx.Node) -> Values:
     )
 
 
+def _layer_norm(t: Translation, node: fx.Node) -> Values:
+    x, weight, bias, eps = node.args
+    scale = [t.value(part) for part in (weight, bias) if part is not None]
+    return t.builder.op("LayerNormalization", t.value(x), *scale, axis=-1, epsilon=eps)
+
+
 def _add_rms_norm(t: Translation, node: fx.Node) -> Values:
     x, skip, weight, eps = node.args
     inputs = [t.value(x), t.value(skip), t.value(weight)]
@@ -126,15 +132,27 @@ def _lengths(t: Translation, position: object) -> tuple[ir.Value, ir.Value]:
     return t.memo["last"], t.memo["total"]
 
 
+def _rotated(node: fx.Node, key_cache: fx.Node, cos: fx.Node) -> bool:
+    """Whether query and key are rotated.
+
+    Raises:
+        LoweringError: they are, and are of a width that ONNX Runtime does not rotate.
+    """
+    width, rotated = int(shape_of(key_cache)[3]), 2 * int(shape_of(cos)[1])
+    if rotated and (width % 16 or rotated % 16):
+        raise LoweringError(
+            f"{node.name}: heads of {width} channels, {rotated} of them rotated, but ONNX "
+            "Runtime's GroupQueryAttention rotates only multiples of 16 of both; use --target "
+            "executorch"
+        )
+    return rotated > 0
+
+
 def _rotary_attention(t: Translation, node: fx.Node) -> Values:
     (*tensors, heads, scale, window, softcap) = node.args
     query, key, value, key_cache, value_cache, position, cos, sin = tensors
-    assert isinstance(key_cache, fx.Node)
-    if (width := int(shape_of(key_cache)[3])) % 16:
-        raise LoweringError(
-            f"{node.name}: head width {width}, but ONNX Runtime's GroupQueryAttention rotates only "
-            "heads whose width is a multiple of 16"
-        )
+    assert isinstance(key_cache, fx.Node) and isinstance(cos, fx.Node)
+    tables = [t.value(cos), t.value(sin)] if (rotated := _rotated(node, key_cache, cos)) else []
     optional = [t.value(x) if x is not None else None for x in (key, value)]
     return t.builder.ops(
         "GroupQueryAttention",
@@ -144,14 +162,13 @@ def _rotary_attention(t: Translation, node: fx.Node) -> Values:
             t.value(key_cache),
             t.value(value_cache),
             *_lengths(t, position),
-            t.value(cos),
-            t.value(sin),
+            *tables,
         ],
         3,
         domain=MICROSOFT,
         num_heads=heads,
         kv_num_heads=int(shape_of(key_cache)[1]),
-        do_rotary=1,
+        do_rotary=int(rotated),
         scale=scale,
         local_window_size=window or -1,
         softcap=softcap,
@@ -202,6 +219,7 @@ TRANSLATORS: Mapping[Any, Translator] = {
     _ATEN.index.Tensor: _index,
     _ATEN.stack.default: _stack,
     operator.getitem: _getitem,
+    _GLASS.layer_norm.default: _layer_norm,
     _GLASS.rms_norm.default: _rms_norm,
     _GLASS.add_rms_norm.default: _add_rms_norm,
     _GLASS.rotary_attention.default: _rotary_attention,
