@@ -39,12 +39,12 @@ def capture(
         LoweringError: torch.export cannot trace the model.
         UnsupportedModelError: a part of the model has no semantic operator.
     """
-    caches = _caches(model, max_length)
+    keys_values = caches(model, max_length)
     with torch.no_grad():
         with semantic_ops(model, sites, ScoringFfn, max_length):
-            prefill = _trace("prefill", PrefillModule(model), *_prefill_example(sites, caches))
+            prefill = _trace("prefill", PrefillModule(model), *_prefill_example(sites, keys_values))
         with semantic_ops(model, sites, SparseFfn, max_length):
-            decode = _trace("decode", DecodeModule(model), *_decode_example(sites, caches))
+            decode = _trace("decode", DecodeModule(model), *_decode_example(sites, keys_values))
     cache_names = tuple(f"{kind}_cache.{i}" for kind in ("key", "value") for i in range(len(sites)))
     return (
         _captured("prefill", prefill, ("logits", "abs_sum", "sq_sum", *cache_names)),
@@ -52,7 +52,8 @@ def capture(
     )
 
 
-def _caches(model: PreTrainedModel, max_length: int) -> tuple[list[Tensor], list[Tensor]]:
+def caches(model: PreTrainedModel, max_length: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Key and value caches of a model, L x [1,G,C,E] each, not filled."""
     config = model.config
     heads = config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // heads

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
+import pytest
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
@@ -139,6 +141,15 @@ CONFIGS: dict[str, PreTrainedConfig] = {
     "opt": OPTConfig(**COMMON, ffn_dim=D_FF, activation_function="relu", word_embed_proj_dim=64),
 }
 """By name: that of the family, or of a variant of one."""
+SHALLOW = dict.fromkeys(CONFIGS, 1) | dict.fromkeys(("gemma2", "gemma3_text", "smollm3"), 2)
+"""Layers: as few as hold every kind of layer that the model has."""
+MAIN = ("llama", "qwen2", "gemma3_text")
+"""What tests of more than the family run on: plain, with biases, with windows and norms."""
+
+
+def every(*fast: str) -> list[Any]:
+    """All configurations as parameters of a test; those not in ``fast`` are slow ones."""
+    return [pytest.param(name, marks=() if name in fast else pytest.mark.slow) for name in CONFIGS]
 
 
 def tiny_config(family: str, layers: int = LAYERS) -> PreTrainedConfig:

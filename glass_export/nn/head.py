@@ -4,21 +4,34 @@ from __future__ import annotations
 
 from unittest.mock import patch
 
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPast
+
+
+class _Given(nn.Module):
+    """Stands for a decoder whose hidden states are known."""
+
+    def __init__(self, hidden: Tensor) -> None:
+        super().__init__()
+        self.output = BaseModelOutputWithPast(last_hidden_state=hidden)
+
+    def forward(self, *_: object, **__: object) -> BaseModelOutputWithPast:
+        """Take anything, give the known."""
+        return self.output
 
 
 def logits_of(model: PreTrainedModel, hidden: Tensor) -> Tensor:
     """The logits that ``model`` makes of hidden states: its output head, and scales and caps.
 
-    The model's own forward method runs, with its decoder giving ``hidden`` as it is.
+    The model's own forward method runs, but for its decoder.
 
     Shape: [..,S,D] -> [..,S,V].
     """
     rows = hidden.reshape(1, -1, hidden.shape[-1])
     decoder = model.get_decoder()
-    output = BaseModelOutputWithPast(last_hidden_state=rows)
-    with patch.object(decoder, "forward", lambda *_, **__: output):
+    path = next(name for name, module in model.named_modules() if module is decoder)
+    parent, _, leaf = path.rpartition(".")
+    with patch.dict(model.get_submodule(parent)._modules, {leaf: _Given(rows)}):
         logits: Tensor = model(inputs_embeds=rows, use_cache=False).logits
     return logits.reshape(*hidden.shape[:-1], -1)

@@ -38,10 +38,15 @@ def _axes(node: fx.Node) -> set[int]:
     return {axis % rank for axis in node.args[1:3] if isinstance(axis, int)}
 
 
+def keeps_last(node: fx.Node) -> bool:
+    """Whether a transpose leaves the last dimension where it is."""
+    return node.meta["val"].dim() - 1 not in _axes(node)
+
+
 def _sink(graph: CapturedGraph, norm: fx.Node) -> bool:
     """norm(transpose(x)) -> transpose(norm(x)) when the last dimension is not moved."""
     moved = operand(norm, 0)
-    if moved.target != TRANSPOSE or moved.meta["val"].dim() - 1 in _axes(moved):
+    if moved.target != TRANSPOSE or not keeps_last(moved):
         return False
     source = operand(moved, 0)
     with graph.graph.inserting_before(norm):

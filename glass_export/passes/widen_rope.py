@@ -9,7 +9,7 @@ from torch import fx
 
 from glass_export.graph import CapturedGraph, operand, same_shape, shape_of
 from glass_export.passes.base import Pass, PassResult
-from glass_export.passes.cancel_transposes import TRANSPOSE
+from glass_export.passes.cancel_transposes import TRANSPOSE, keeps_last
 from glass_export.passes.fuse_rotary_attention import ROPE
 
 CAT = torch.ops.aten.cat.default
@@ -64,7 +64,7 @@ def _steps_from_slice(node: fx.Node) -> tuple[list[fx.Node], fx.Node | None]:
     None: they are no such chain.
     """
     steps: list[fx.Node] = []
-    while node.target in (TRANSPOSE, ROPE):
+    while node.target == ROPE or (node.target == TRANSPOSE and keeps_last(node)):
         steps.insert(0, node)
         node = operand(node, 0)
     is_rotated = any(step.target == ROPE for step in steps)

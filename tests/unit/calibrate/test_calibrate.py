@@ -26,7 +26,7 @@ from glass_export.spec import STATISTICS
 
 RECIPE = CalibrationRecipe(tokens=300, sequence_length=32, batch=8, device="cpu")
 LONGER = replace(RECIPE, tokens=1200, sequence_length=48)
-FAMILIES = ["llama", "qwen2", "gemma3_text"]
+FAMILIES = ["llama", "qwen2", "gemma3_text", "gemma2", "granite", "phi3"]
 NO_CACHE = CalibrationCache(None, {})
 
 

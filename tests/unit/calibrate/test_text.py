@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_models import tiny_model
+from tiny_models import CONFIGS, tiny_model
 from transformers import DynamicCache, PreTrainedModel
 
 from glass_export.calibrate.cache import CalibrationCache
@@ -127,7 +127,7 @@ def decode(model: PreTrainedModel, cache: object, tokens: torch.Tensor) -> torch
     return torch.cat(rows, 1)
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2", "gemma3_text"])
+@pytest.mark.parametrize("family", CONFIGS)
 @torch.no_grad()
 def test_in_place_cache_decodes_like_that_of_transformers(
     family: str, monkeypatch: pytest.MonkeyPatch
@@ -141,7 +141,7 @@ def test_in_place_cache_decodes_like_that_of_transformers(
     torch.testing.assert_close(got, expected, atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2", "gemma3_text"])
+@pytest.mark.parametrize("family", CONFIGS)
 @torch.no_grad()
 def test_a_sequence_begun_late_in_a_row_sees_nothing_before_it(
     family: str, monkeypatch: pytest.MonkeyPatch

@@ -36,6 +36,15 @@ def test_add_rms_norm_returns_norm_and_sum() -> None:
     assert torch.allclose(normed, ops.rms_norm(x + skip, weight, 1e-5))
 
 
+@pytest.mark.parametrize("bias", [True, False])
+def test_layer_norm_is_mean_and_variance(bias: bool) -> None:
+    x, weight, addend = torch.randn(2, 5, 24), torch.randn(24), torch.randn(24)
+    centred = x - x.mean(-1, keepdim=True)
+    wanted = centred / (centred.pow(2).mean(-1, keepdim=True) + 1e-3).sqrt() * weight
+    got = ops.layer_norm(x, weight, addend if bias else None, 1e-3)
+    assert torch.allclose(got, wanted + addend if bias else wanted, atol=1e-6)
+
+
 def test_rope_is_that_of_transformers_at_any_position() -> None:
     cos, sin = tables()
     x = torch.randn(1, 6, HEADS, WIDTH)
@@ -175,6 +184,7 @@ def operator_samples() -> dict[str, tuple[object, tuple[object, ...]]]:
     settings = (HEADS, 0.25, 0, 0.0)
     kept = torch.tensor([[1, -1]], dtype=torch.int32)
     return {
+        "layer_norm": (ops.layer_norm, (x, weight, weight, 1e-5)),
         "rms_norm": (ops.rms_norm, (x, weight, 1e-5)),
         "add_rms_norm": (ops.add_rms_norm, (x, x, weight, 1e-5)),
         "rope": (ops.rope, (q.unflatten(-1, (HEADS, WIDTH)), cos, sin, position)),

@@ -22,6 +22,8 @@ from glass_export.passes.fuse_add_rms_norm import FuseAddRmsNorm
 from glass_export.passes.fuse_rotary_attention import FuseRotaryAttention
 from glass_export.passes.merge_linears import MergeLinears, joined_name
 from glass_export.passes.simplify_reshapes import SimplifyReshapes
+from glass_export.passes.split_slices import SplitSlices
+from glass_export.passes.widen_rope import WidenRope
 
 aten, glass = torch.ops.aten, torch.ops.glass_ir
 WIDTH, CONTEXT = 8, 16
@@ -207,9 +209,66 @@ def test_rotary_attention_takes_a_whole_split_packed() -> None:
 
 def test_different_tables_for_query_and_key_do_not_fuse() -> None:
     _, modified = apply(
-        PassManagerAsPass(FuseRotaryAttention()), lambda m, x: roped(m, x, m.cos + 1)
+        PassManagerAsPass(SimplifyReshapes(), FuseRotaryAttention()),
+        lambda m, x: roped(m, x, m.cos + 1),
     )
     assert not modified
+
+
+def test_attention_without_rope_gets_an_empty_table_and_is_packed() -> None:
+    def body(m: Fn, x: Tensor) -> Tensor:
+        return attend(m, heads(m.q(x)), heads(m.k(x)), m.v(x))
+
+    steps = (SimplifyReshapes(), MergeLinears(), FuseRotaryAttention())
+    graph, modified = apply(PassManagerAsPass(*steps), body)
+    (node,) = graph.nodes(glass.rotary_attention.default)
+    assert modified and node.args[1:3] == (None, None)
+    assert node.args[6] is node.args[7] and graph.weight(node.args[6]).shape == (CONTEXT, 0)
+
+
+def partly_roped(m: Fn, x: Tensor, cut: int = 4, begin: int = 4) -> Tensor:
+    """Heads [1,H,T,E] of which the first channels are rotated, as in StableLM."""
+    whole = heads(m.q(x)).transpose(1, 2)
+    cos, sin, position = m.cos[:, :2], m.sin[:, :2], torch.zeros(1, dtype=torch.int64)
+    turned = ops.rope(whole[..., :cut].transpose(1, 2), cos, sin, position).transpose(1, 2)
+    return torch.cat([turned, whole[..., begin:]], -1)
+
+
+def test_rope_takes_whole_heads_where_the_rest_is_put_beside_it() -> None:
+    graph, modified = apply(WidenRope(), partly_roped)
+    assert modified and not set(targets(graph)) & {aten.cat.default}
+    (rope,) = graph.nodes(glass.rope.default)
+    assert rope.meta["val"].shape[-1] == WIDTH
+
+
+def test_rope_is_not_widened_when_channels_are_missing_or_repeated() -> None:
+    assert not apply(WidenRope(), lambda m, x: partly_roped(m, x, begin=5))[1]
+    assert not apply(WidenRope(), lambda m, x: partly_roped(m, x, cut=5))[1]
+
+
+def test_slices_of_a_fused_projection_are_one_split() -> None:
+    def body(m: Fn, x: Tensor) -> Tensor:
+        q = m.q(x)
+        return q[..., :4] * q[..., 12:] + q[..., 4:12].relu().sum(-1, keepdim=True) * q[..., :4]
+
+    graph, modified = apply(SplitSlices(), body)
+    (split,) = graph.nodes(aten.split_with_sizes.default)
+    assert modified and split.args[1] == [4, 8, 4] and aten.slice.Tensor not in targets(graph)
+
+
+@pytest.mark.parametrize("joint", [3, 5])
+def test_slices_that_leave_out_or_share_channels_stay(joint: int) -> None:
+    body = lambda m, x: m.q(x)[..., :4].sum(-1) + m.q(x)[..., joint:].sum(-1)  # noqa: E731
+    assert not apply(SplitSlices(), lambda m, x: body(m, x))[1]
+
+
+def test_transposes_around_a_scaled_layer_norm_cancel() -> None:
+    def body(m: Fn, x: Tensor) -> Tensor:
+        turned = heads(m.q(x)).transpose(1, 2).transpose(1, 2)
+        return ops.layer_norm(turned, m.head_scale, None, 1e-5).transpose(1, 2).transpose(1, 2)
+
+    graph, modified = apply(CancelTransposes(), body)
+    assert modified and aten.transpose.int not in targets(graph)
 
 
 def test_add_and_norm_fuse_and_the_sum_stays() -> None:

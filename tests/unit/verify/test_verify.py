@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_models import CONTEXT, D_FF, LAYERS, tiny_model
+from tiny_models import CONTEXT, D_FF, LAYERS, MAIN, tiny_model
 
 from glass_export.artifact import Artifact
 from glass_export.errors import ArtifactError, VerificationError
-from glass_export.families import find_ffns, known_families
+from glass_export.families import find_ffns
 from glass_export.pipeline import export
 from glass_export.recipe import resolve
 from glass_export.targets.executorch import quantize
@@ -26,7 +26,7 @@ from glass_export.verify.reference import REFERENCE_NAME, Reference, Tolerance
 Exported = Callable[..., Path]
 
 
-@pytest.mark.parametrize("family", known_families())
+@pytest.mark.parametrize("family", MAIN)
 @pytest.mark.parametrize("target", ["onnx", "executorch"])
 def test_a_fresh_artifact_passes_and_its_manifest_says_so(
     exported: Exported, family: str, target: str
