@@ -138,7 +138,11 @@ CONFIGS: dict[str, PreTrainedConfig] = {
             "partial_rotary_factor": 0.5,
         },
     ),
-    "opt": OPTConfig(**COMMON, ffn_dim=D_FF, activation_function="relu", word_embed_proj_dim=64),
+    "opt": OPTConfig(
+        **{key: value for key, value in COMMON.items() if key != "num_key_value_heads"},
+        ffn_dim=D_FF,
+        word_embed_proj_dim=64,
+    ),
 }
 """By name: that of the family, or of a variant of one."""
 SHALLOW = dict.fromkeys(CONFIGS, 1) | dict.fromkeys(("gemma2", "gemma3_text", "smollm3"), 2)

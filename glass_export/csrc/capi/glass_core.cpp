@@ -74,8 +74,8 @@ GLASS_API int32_t glass_core_check_neurons(const int32_t* neurons, int64_t count
   return code(glass::check_neurons(span(neurons, count), d_ff));
 }
 
-// bundles [F,3,D], or [F,2,D] of an FFN that is not gated, or [F,bundle_bytes] of integers, bias [F]
-// or null, x and y [S,D], neurons [count], which may end in padding.
+// bundles [F,3,D], or [F,2,D] of an FFN that is not gated, or [F,bundle_bytes] of integers, bias
+// [F] or null, x and y [S,D], neurons [count], which may end in padding.
 GLASS_API int32_t glass_core_sparse_ffn(const void* bundles, int32_t format, int64_t gated,
                                         const float* bias, int64_t d_ff, int64_t d_model,
                                         int32_t activation, const float* x, int64_t tokens,

@@ -62,8 +62,7 @@ void run_sparse(Context& context, const FfnBundle& ffn, const Tensor& x, const T
 }
 
 void run_dense(Context& context, const FfnBundle& ffn, const Tensor& x, const Tensor& score_weights,
-               int64_t activation, const Tensor& out, const Tensor& abs_sum,
-               const Tensor& sq_sum) {
+               int64_t activation, const Tensor& out, const Tensor& abs_sum, const Tensor& sq_sum) {
   Span<float> memory;
   if (!resize(context, out, x.sizes())) return;
   const int64_t tokens = x.numel() / ffn.d_model;

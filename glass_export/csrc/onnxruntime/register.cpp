@@ -36,7 +36,7 @@ class OperatorSet {
   }
 
   OrtStatus* init() {
-    const OrtCustomOp* const all[] = {&sparse_ffn_,     &dense_ffn_, &plain_sparse_ffn_,
+    const OrtCustomOp* const all[] = {&sparse_ffn_,      &dense_ffn_, &plain_sparse_ffn_,
                                       &plain_dense_ffn_, &linear_,    &embedding_};
     OrtStatus* status = api_.CreateCustomOpDomain(kDomain, &domain_);
     for (const OrtCustomOp* op : all) {

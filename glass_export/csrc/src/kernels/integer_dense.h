@@ -87,8 +87,7 @@ inline void pack_integer_down(const IntegerDownTask& task, const IntegerLayout& 
   for (int64_t j = 0; j < count; ++j) {
     const uint8_t* bundle = task.bundles + (neuron + j) * layout.stride;
     float* weights = task.packed + j * kDownColumns;
-    row_floats<kInt4>(down_row(layout, bundle), column / kGroupSize, columns / kGroupSize,
-                      weights);
+    row_floats<kInt4>(down_row(layout, bundle), column / kGroupSize, columns / kGroupSize, weights);
     add_outliers(layout, bundle, 1.0f, column, column + columns, weights);
   }
 }

@@ -58,7 +58,7 @@ struct PackTask {
 
 // h of consecutive neurons for a block of tokens.
 struct HiddenTask {
-  int64_t bundle_rows = 3;  // 2 of a plain FFN
+  int64_t bundle_rows = 3;         // 2 of a plain FFN
   const float* bundles = nullptr;  // [count,bundle_rows,D]
   const float* bias = nullptr;     // [count] or null
   int64_t count = 0;
@@ -71,7 +71,7 @@ struct HiddenTask {
 
 // Columns [column_begin, column_end) of y = h down^T for a block of tokens.
 struct DownTask {
-  int64_t bundle_rows = 3;  // 2 of a plain FFN
+  int64_t bundle_rows = 3;         // 2 of a plain FFN
   const float* bundles = nullptr;  // [F,bundle_rows,D]
   int64_t d_ff = 0;
   int64_t d_model = 0;
