@@ -41,7 +41,8 @@ def find_plain_ffns(
                     f"{site_path}.{name}: got {type(linear).__name__}, expected Linear; "
                     "only FFNs of two linear layers are supported"
                 )
-        d_model, d_ff = linear.weight.shape
+        weight = model.get_submodule(f"{site_path}.{down}").get_parameter("weight")
+        d_model, d_ff = weight.shape
         sites.append(
             FfnSite(
                 layer=layer,

@@ -33,12 +33,12 @@ class SortHeads(Pass):
 
 
 def _sort(graph: CapturedGraph, chunk: fx.Node) -> bool:
-    linear = _projection(chunk)
-    if linear is None:
+    linear, count = _projection(chunk), chunk.args[1]
+    if linear is None or not isinstance(count, int):
         return False
-    count = chunk.args[1]
-    assert isinstance(count, int)
     _, heads, _, width = shape_of(operand(chunk, 0))
+    if int(width) % count:
+        return False
     shape = int(heads), count, int(width) // count
     with graph.graph.inserting_before(linear):
         rows = [_sorted(graph, part, shape) for part in linear.args[1:] if part is not None]
@@ -60,8 +60,7 @@ def _projection(chunk: fx.Node) -> fx.Node | None:
     if view.target != VIEW or len(shape_of(view)) != 4 or len(view.users) > 1:
         return None
     linear = operand(view, 0)
-    is_alone = linear.target == LINEAR and len(linear.users) == 1
-    return linear if is_alone and shape_of(view)[-1] % chunk.args[1] == 0 else None
+    return linear if linear.target == LINEAR and len(linear.users) == 1 else None
 
 
 def _replace(graph: CapturedGraph, item: fx.Node, split: fx.Node, shape: tuple[int, ...]) -> None:
@@ -82,7 +81,8 @@ def _sorted(graph: CapturedGraph, node: object, shape: tuple[int, ...]) -> fx.No
     weight = graph.weight(node)
 
     def sort(tensor: Tensor) -> Tensor:
-        return tensor.unflatten(0, shape).transpose(0, 1).flatten(0, 2)
+        parts: Tensor = tensor.unflatten(0, shape)
+        return parts.transpose(0, 1).flatten(0, 2)
 
     rows: Weight = weight.derived(f"{weight.name}.sorted", weight.shape, sort)
     return graph.add_weight(rows, node.meta["val"])
