@@ -187,6 +187,7 @@ def operator_samples() -> dict[str, tuple[object, tuple[object, ...]]]:
         "layer_norm": (ops.layer_norm, (x, weight, weight, 1e-5)),
         "rms_norm": (ops.rms_norm, (x, weight, 1e-5)),
         "add_rms_norm": (ops.add_rms_norm, (x, x, weight, 1e-5)),
+        "positions": (ops.positions, (torch.zeros(1, 3, dtype=torch.int64), position)),
         "rope": (ops.rope, (q.unflatten(-1, (HEADS, WIDTH)), cos, sin, position)),
         "attention": (ops.attention, (q, kv, kv, *caches(), position, *settings)),
         "rotary_attention": (
