@@ -17,6 +17,9 @@ One neuron's bundle is one too, padded with zeros to whole cache lines of 64:
     gate integers | up integers | down integers | gate scales | up scales | down scales |
     outliers of down | padding
 
+A plain FFN has no gate, and its bundles neither; biases are no part of them. In the shapes below R
+stands for the rows of a neuron: 3, or 2 where the FFN is plain.
+
 A few weights of the down row, OUTLIERS of them, are stored apart: the column (uint16) and the
 weight (float16) of each. In its group such a weight counts as 0, so that the scale is that of the
 others; the two are added. A column of D or more stands for no weight.
@@ -69,7 +72,7 @@ def row_bytes(depth: int, form: BundleFormat) -> int:
     return _integer_bytes(depth, form) + 2 * (depth // GROUP)
 
 
-def bundle_bytes(d_model: int, form: BundleFormat) -> int:
+def bundle_bytes(d_model: int, form: BundleFormat, *, gated: bool = True) -> int:
     """Bytes of one neuron's bundle, padding included.
 
     Raises:
@@ -80,26 +83,29 @@ def bundle_bytes(d_model: int, form: BundleFormat) -> int:
             f"{form} weights: expected a model width of at most {_WIDEST}, got {d_model}; "
             "use float32 weights"
         )
-    size = 3 * row_bytes(d_model, form) + _OUTLIER_BYTES
+    size = _rows(gated) * row_bytes(d_model, form) + _OUTLIER_BYTES
     return -(-size // LINE) * LINE
 
 
 def quantise(weights: FloatArray, form: BundleFormat) -> Bytes:
     """Bytes of the bundles; of int4 the scale with the least squared error of a few is taken.
 
-    Shape: [F,3,D] -> [F,bundle_bytes].
+    Shape: [F,R,D] -> [F,bundle_bytes].
 
     Raises:
         LoweringError: a wrong shape, a weight that is not finite or too large for a float16 scale,
             or a down weight too large for float16.
     """
-    if weights.ndim != 3 or weights.shape[1] != 3:
-        raise LoweringError(f"{form} weights: expected bundles [F,3,D], got {weights.shape}")
-    count, _, d_model = weights.shape
-    bundles = np.zeros((count, bundle_bytes(d_model, form)), np.uint8)
-    for part in _blocks(count, 3 * d_model):
+    if weights.ndim != 3 or weights.shape[1] not in (2, 3):
+        raise LoweringError(
+            f"{form} weights: expected bundles [F,3,D], or [F,2,D] of a plain FFN, "
+            f"got {weights.shape}"
+        )
+    count, per_neuron, d_model = weights.shape
+    bundles = np.zeros((count, bundle_bytes(d_model, form, gated=per_neuron == 3)), np.uint8)
+    for part in _blocks(count, per_neuron * d_model):
         rows = weights[part].astype(np.float32)
-        outliers = _take_outliers(rows[:, 2], form)
+        outliers = _take_outliers(rows[:, -1], form)
         parts = (*_pack(rows.reshape(-1, d_model), form), outliers)
         stored = np.concatenate([each.reshape(len(rows), -1) for each in parts], axis=1)
         bundles[part, : stored.shape[1]] = stored
@@ -122,24 +128,25 @@ def quantise_rows(weights: FloatArray, form: BundleFormat) -> Bytes:
     return rows
 
 
-def dequantise(bundles: Bytes, d_model: int, form: BundleFormat) -> FloatArray:
+def dequantise(
+    bundles: Bytes, d_model: int, form: BundleFormat, *, gated: bool = True
+) -> FloatArray:
     """The weights that the bytes stand for.
 
-    Shape: [F,bundle_bytes] -> [F,3,D].
+    Shape: [F,bundle_bytes] -> [F,R,D].
 
     Raises:
         LoweringError: the bundles are of another size.
     """
-    _check(bundles, "bundles [F,", bundle_bytes(d_model, form), form)
-    integer, row = _integer_bytes(d_model, form), row_bytes(d_model, form)
-    weights = np.empty((len(bundles), 3, d_model), np.float32)
-    for part in _blocks(len(bundles), 3 * d_model):
-        integers, scales, outliers, _ = np.split(
-            bundles[part], np.cumsum([3 * integer, 3 * (row - integer), _OUTLIER_BYTES]), axis=1
-        )
+    _check(bundles, "bundles [F,", bundle_bytes(d_model, form, gated=gated), form)
+    integer, row, count = _integer_bytes(d_model, form), row_bytes(d_model, form), _rows(gated)
+    ends = np.cumsum([count * integer, count * (row - integer), _OUTLIER_BYTES])
+    weights = np.empty((len(bundles), count, d_model), np.float32)
+    for part in _blocks(len(bundles), count * d_model):
+        integers, scales, outliers, _ = np.split(bundles[part], ends, axis=1)
         rows = _unpack(integers.reshape(-1, integer), scales.reshape(-1, row - integer), form)
-        weights[part] = rows.reshape(-1, 3, d_model)
-        _add_outliers(weights[part, 2], outliers)
+        weights[part] = rows.reshape(-1, count, d_model)
+        _add_outliers(weights[part, -1], outliers)
     return weights
 
 
@@ -188,6 +195,11 @@ def quantise_tokens(x: FloatArray) -> FloatArray:
     scales = np.where(some, largest / np.float32(127), np.float32(0))
     meant: FloatArray = np.rint(groups * inverse) * scales
     return meant.reshape(x.shape)
+
+
+def _rows(gated: bool) -> int:
+    """Rows of a neuron."""
+    return 3 if gated else 2
 
 
 def _integer_bytes(depth: int, form: BundleFormat) -> int:

@@ -33,11 +33,14 @@ class ModelDims:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FfnSite:
-    """Where one layer's gated FFN is and how it is built.
+    """Where one layer's FFN is and how it is built.
 
-    ``path`` is the module path inside the Hugging Face model; ``gate``, ``up`` and ``down`` are the
-    names of its three bias-free linears, of shapes [F,D], [F,D] and [D,F]. One linear [2F,D] with
-    the rows of gate before those of up is named by both ``gate`` and ``up``.
+    ``path`` is the path, inside the Hugging Face model, of the module that holds its linears:
+    ``gate`` [F,D], ``up`` [F,D] and ``down`` [D,F]. A gated FFN has all three, without biases, and
+    nothing but it is in that module; one linear [2F,D] with the rows of gate before those of up is
+    named by both ``gate`` and ``up``. A plain FFN has no ``gate``, and may have biases; its module
+    calls ``up``, the module named ``act`` and ``down`` one after the other, and may be a whole
+    layer.
     """
 
     layer: int
@@ -45,9 +48,16 @@ class FfnSite:
     d_model: int
     d_ff: int
     activation: Activation
-    gate: str = "gate_proj"
+    gate: str | None = "gate_proj"
     up: str = "up_proj"
     down: str = "down_proj"
+    act: str | None = None
+
+    @property
+    def linears(self) -> tuple[str, ...]:
+        """Paths of the linears, ``down`` last."""
+        names = dict.fromkeys((self.gate, self.up, self.down))
+        return tuple(f"{self.path}.{name}" for name in names if name is not None)
 
     @property
     def fused(self) -> bool:
@@ -55,15 +65,21 @@ class FfnSite:
         return self.gate == self.up
 
     @property
-    def parts(self) -> tuple[str, str, str]:
-        """What gate, up and down are called in captured graphs, each by itself."""
-        return ("gate", "up", self.down) if self.fused else (self.gate, self.up, self.down)
+    def parts(self) -> tuple[str, ...]:
+        """What gate (if there is one), up and down are called in captured graphs."""
+        if self.fused:
+            return ("gate", "up", self.down)
+        return (self.up, self.down) if self.gate is None else (self.gate, self.up, self.down)
 
     @property
-    def weights(self) -> tuple[str, str, str]:
-        """Names of the weights of gate, up and down in captured graphs."""
-        gate, up, down = (f"{self.path}.{part}.weight" for part in self.parts)
-        return gate, up, down
+    def weights(self) -> tuple[str, ...]:
+        """Names of their weights in captured graphs."""
+        return tuple(f"{self.path}.{part}.weight" for part in self.parts)
+
+    @property
+    def bias(self) -> str:
+        """Name of the bias of ``up`` in captured graphs, if it has one."""
+        return f"{self.path}.{self.up}.bias"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

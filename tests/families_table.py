@@ -49,6 +49,9 @@ SPECIAL = {
     "phi3": "gate and up in one linear, also query, key and value; LongRoPE, partial rotary",
     "stablelm": "layer norms, partial rotary, biases of query, key and value",
     "stablelm_parallel": "attention and FFN side by side, layer norms of heads (StableLM 2 12B)",
+    "gpt_neox": "plain FFN with biases, side by side with attention; partial rotary (Pythia)",
+    "phi": "plain FFN with biases, side by side with attention; partial rotary, a bias of the head",
+    "opt": "plain FFN with biases and ReLU in the layer itself, learned positions",
 }
 Results = dict[str, dict[str, dict[str, str]]]
 """By configuration, form and number format: an empty text, or what went wrong."""

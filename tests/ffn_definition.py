@@ -1,4 +1,4 @@
-"""The gated FFN and its activations in double: what the native kernels are compared with.
+"""The FFN and its activations in double: what the native kernels are compared with.
 
 Legend: F FFN width, D model width, S tokens.
 """
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import erfc
 
 import numpy as np
-from native_calls import F32
+from native_calls import F32, Plain
 from numpy.typing import NDArray
 
 F64 = NDArray[np.float64]
@@ -34,25 +34,37 @@ DEFINITIONS: dict[str, Callable[[F64], F64]] = {
 
 @dataclass(frozen=True)
 class Ffn:
-    """A layer and its input."""
+    """A layer and its input. Bundles [F,3,D] are of a gated FFN, [F,2,D] of a plain one."""
 
     bundles: F32
     x: F32
     activation: str
+    bias: F32 | None = None
+
+    @property
+    def plain(self) -> Plain | None:
+        """What NativeCore takes."""
+        return None if self.bundles.shape[1] == 3 else Plain(self.bias)
+
+    def _bias(self) -> F64:
+        return np.zeros(len(self.bundles)) if self.bias is None else self.bias.astype(np.float64)
 
     def hidden(self) -> F64:
         """h [S,F] in double."""
-        gate, up, _ = self.bundles.astype(np.float64).transpose(1, 2, 0)
-        x = self.x.astype(np.float64)
-        return DEFINITIONS[self.activation](x @ gate) * (x @ up)
+        *inputs, _ = self.bundles.astype(np.float64).transpose(1, 2, 0)
+        first, *rest = (self.x.astype(np.float64) @ rows for rows in inputs)
+        active = DEFINITIONS[self.activation](first + self._bias())
+        return active * rest[0] if rest else active
 
     def down(self) -> F64:
-        return self.bundles[:, 2].astype(np.float64)
+        return self.bundles[:, -1].astype(np.float64)
 
     def hidden_scale(self) -> F64:
         """The size of h [S,F] if no sum cancelled, and so what its rounding is relative to."""
-        gate, up, _ = np.sqrt((self.bundles.astype(np.float64) ** 2).sum(-1)).T
-        return (self.x.astype(np.float64) ** 2).mean(-1, keepdims=True) * gate * up
+        *inputs, _ = np.sqrt((self.bundles.astype(np.float64) ** 2).sum(-1)).T
+        size = np.sqrt((self.x.astype(np.float64) ** 2).mean(-1, keepdims=True))
+        first, *rest = (size * norm for norm in inputs)
+        return first * rest[0] if rest else first + np.abs(self._bias())
 
     def scale(self) -> F64:
         """The same for y [S,1]."""

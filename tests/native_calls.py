@@ -73,6 +73,18 @@ class Attention:
     softcap: float = 0.0
 
 
+@dataclass(frozen=True)
+class Plain:
+    """Says that an FFN has no gate. ``bias``: [F] or None."""
+
+    bias: F32 | None = None
+
+
+def _kind(plain: Plain | None) -> tuple[int, F32 | None]:
+    """Whether an FFN is gated, and its bias."""
+    return (1, None) if plain is None else (0, plain.bias)
+
+
 def f32(values: ArrayLike) -> F32:
     """A contiguous float32 array."""
     return np.ascontiguousarray(values, np.float32)
@@ -125,10 +137,11 @@ class NativeCore:
         text: bytes = self._library.glass_core_status_message(status)
         return text.decode()
 
-    def bundle_bytes(self, form: str, d_model: int) -> int:
+    def bundle_bytes(self, form: str, d_model: int, gated: bool = True) -> int:
         """Bytes of one neuron's bundle."""
         number = ctypes.c_int32(FORMATS.index(form))
-        size: int = self._library.glass_core_bundle_bytes(number, ctypes.c_int64(d_model))
+        arguments = map(ctypes.c_int64, (d_model, gated))
+        size: int = self._library.glass_core_bundle_bytes(number, *arguments)
         return size
 
     def row_bytes(self, form: str, depth: int) -> int:
@@ -159,12 +172,17 @@ class NativeCore:
         neurons: I32,
         threads: int = 1,
         form: str = "float32",
+        plain: Plain | None = None,
     ) -> F32:
-        """Shape: bundles [F,3,D] or [F,bytes] of integers, x [S,D], neurons [K] -> [S,D]."""
+        """Shape: bundles [F,3,D] or [F,bytes] of integers, x [S,D], neurons [K] -> [S,D].
+
+        Those of a plain FFN are [F,2,D].
+        """
         y = np.full_like(x, np.nan)
         self.call(
             "sparse_ffn",
-            *(bundles, ctypes.c_int32(FORMATS.index(form)), len(bundles), x.shape[1]),
+            *(bundles, ctypes.c_int32(FORMATS.index(form)), *_kind(plain)),
+            *(len(bundles), x.shape[1]),
             ctypes.c_int32(ACTIVATIONS.index(activation)),
             *(x, len(x), neurons, neurons.size, y, threads),
         )
@@ -178,13 +196,15 @@ class NativeCore:
         score_weights: F32,
         threads: int = 1,
         form: str = "float32",
+        plain: Plain | None = None,
     ) -> tuple[F32, F32, F32]:
         """Shape: bundles as above, x [S,D], score_weights [S] -> y [S,D], two sums [F]."""
         y = np.full_like(x, np.nan)
         abs_sum, sq_sum = np.full((2, len(bundles)), np.nan, np.float32)
         self.call(
             "dense_ffn",
-            *(bundles, ctypes.c_int32(FORMATS.index(form)), len(bundles), x.shape[1]),
+            *(bundles, ctypes.c_int32(FORMATS.index(form)), *_kind(plain)),
+            *(len(bundles), x.shape[1]),
             ctypes.c_int32(ACTIVATIONS.index(activation)),
             *(x, len(x), score_weights, y, abs_sum, sq_sum, threads),
         )

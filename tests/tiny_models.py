@@ -13,11 +13,14 @@ from transformers import (
     AutoModelForCausalLM,
     Gemma2Config,
     Gemma3TextConfig,
+    GPTNeoXConfig,
     GraniteConfig,
     LlamaConfig,
     MistralConfig,
     Olmo2Config,
+    OPTConfig,
     Phi3Config,
+    PhiConfig,
     PreTrainedConfig,
     PreTrainedModel,
     PreTrainedTokenizerFast,
@@ -118,6 +121,27 @@ CONFIGS: dict[str, PreTrainedConfig] = {
         partial_rotary_factor=0.5,
         use_parallel_residual=True,
         qk_layernorm=True,
+    ),
+    "gpt_neox": GPTNeoXConfig(
+        **(COMMON | WIDE_HEADS),
+        rope_parameters={
+            "rope_type": "default",
+            "rope_theta": 10000.0,
+            "partial_rotary_factor": 0.5,
+        },
+    ),
+    "phi": PhiConfig(
+        **(COMMON | WIDE_HEADS),
+        rope_parameters={
+            "rope_type": "default",
+            "rope_theta": 10000.0,
+            "partial_rotary_factor": 0.5,
+        },
+    ),
+    "opt": OPTConfig(
+        **{key: value for key, value in COMMON.items() if key != "num_key_value_heads"},
+        ffn_dim=D_FF,
+        word_embed_proj_dim=64,
     ),
 }
 """By name: that of the family, or of a variant of one."""

@@ -11,7 +11,7 @@ L layers, V vocabulary.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,12 +20,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.functional import linear
 from transformers import PreTrainedModel
 
 from glass_export.calibrate.cache import CalibrationCache, PartialSums, Sequence
 from glass_export.errors import CalibrationError, UnsupportedModelError
 from glass_export.log import progress
-from glass_export.nn.ffn import ffn_weights
+from glass_export.nn.ffn import Ffn, replaced_ffns
 from glass_export.nn.head import logits_of
 from glass_export.ops.ffn import ACTIVATIONS
 from glass_export.spec import FfnSite, Statistic
@@ -118,23 +119,24 @@ def _loss_gradient(model: PreTrainedModel, hidden: Tensor, tokens: Tensor, prefi
     return gradient
 
 
-class _Probe:
-    """Stands for the forward method of one FFN and adds to that layer's totals [4,F]."""
+class _Probe(Ffn):
+    """Computes one FFN and adds to that layer's totals [4,F]."""
 
-    def __init__(self, module: nn.Module, site: FfnSite, totals: Tensor, prefix: int) -> None:
-        self.gate, self.up, self.down = ffn_weights(module, site)
+    def __init__(self, model: nn.Module, site: FfnSite, totals: Tensor, prefix: int) -> None:
+        super().__init__(model, site)
         self.activation = ACTIVATIONS[site.activation]
         self.totals = totals
         self.prefix = prefix
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Shape: x [1,S,D] -> [1,S,D]."""
-        output: Tensor = _Ffn.apply(x, self)  # type: ignore[no-untyped-call]  # torch has no types
-        return output
+        """See Ffn."""
+        function = _GatedPass if self.weights.gate is not None else _PlainPass
+        output: Tensor = function.apply(x, self)  # type: ignore[no-untyped-call]  # torch has none
+        return self.with_down_bias(output)
 
     def add(self, hidden: Tensor, gradient: Tensor) -> None:
-        """Add the tokens of h and dNLL/dh [1,S,F] after the prefix."""
-        h, g = (x[0, self.prefix :].float() for x in (hidden, gradient))
+        """Add the tokens of h and dNLL/dh, [1,S,F] or [S,F], after the prefix."""
+        h, g = (x.flatten(0, -2)[self.prefix :].float() for x in (hidden, gradient))
         unit = functional.normalize(h, dim=-1, eps=1e-15)
         taylor = h * g
         for total, x in zip(
@@ -145,28 +147,54 @@ class _Probe:
             total += x.sum(0)
 
 
-class _Ffn(torch.autograd.Function):
+class _GatedPass(torch.autograd.Function):
     """Gated FFN that saves its input alone and has its statistics taken in the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, probe: _Probe) -> Tensor:
         ctx.save_for_backward(x)
         ctx.probe = probe
-        hidden = probe.activation(functional.linear(x, probe.gate))
-        return functional.linear(hidden.mul_(functional.linear(x, probe.up)), probe.down)
+        gate, up, down, _ = probe.weights
+        assert gate is not None
+        hidden = probe.activation(linear(x, gate)).mul_(linear(x, up))
+        return linear(hidden, down)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (x,), probe = ctx.saved_tensors, ctx.probe
-        up = functional.linear(x, probe.up)
-        gate = functional.linear(x, probe.gate).requires_grad_()
+        gate_weight, up_weight, down, _ = probe.weights
+        up = linear(x, up_weight)
+        gate = linear(x, gate_weight).requires_grad_()
         with torch.enable_grad():
             active = probe.activation(gate)
-        d_hidden = gradients[0] @ probe.down
+        d_hidden = gradients[0] @ down
         probe.add(active.detach() * up, d_hidden)
         d_up = active.detach() * d_hidden
         (d_gate,) = torch.autograd.grad(active, gate, d_hidden.mul_(up))
-        return d_gate @ probe.gate + d_up @ probe.up, None
+        return d_gate @ gate_weight + d_up @ up_weight, None
+
+
+class _PlainPass(torch.autograd.Function):
+    """The same of a plain FFN."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, probe: _Probe) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.probe = probe
+        _, up, down, bias = probe.weights
+        return linear(probe.activation(linear(x, up, bias)), down)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (x,), probe = ctx.saved_tensors, ctx.probe
+        _, up_weight, down, bias = probe.weights
+        up = linear(x, up_weight, bias).requires_grad_()
+        with torch.enable_grad():
+            active = probe.activation(up)
+        d_hidden = gradients[0] @ down
+        probe.add(active.detach(), d_hidden)
+        (d_up,) = torch.autograd.grad(active, up, d_hidden)
+        return d_up @ up_weight, None
 
 
 def _decoder(model: PreTrainedModel) -> nn.Module:
@@ -178,21 +206,13 @@ def _decoder(model: PreTrainedModel) -> nn.Module:
 def _probes(
     model: PreTrainedModel, sites: list[FfnSite], totals: Tensor, prefix: int
 ) -> Iterator[None]:
-    """Put a probe in the place of every FFN's forward method; totals [4,L,F] grow in place."""
-    with ExitStack() as undo:
-        for index, site in enumerate(sites):
-            module = model.get_submodule(site.path)
-            own = module.__dict__.get("forward")
-            undo.callback(_restore, module, own)
-            module.__dict__["forward"] = _Probe(module, site, totals[:, index], prefix)
+    """Have a probe compute every FFN; totals [4,L,F] grow in place."""
+
+    def probe(site: FfnSite) -> _Probe:
+        return _Probe(model, site, totals[:, sites.index(site)], prefix)
+
+    with replaced_ffns(model, sites, probe):
         yield
-
-
-def _restore(module: nn.Module, own: Any) -> None:
-    if own is None:
-        module.__dict__.pop("forward", None)
-    else:
-        module.__dict__["forward"] = own
 
 
 @torch.no_grad()

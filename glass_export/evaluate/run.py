@@ -27,7 +27,7 @@ from glass_export.evaluate.summary import Evaluation, evaluation, versions
 from glass_export.evaluate.sweep import EvalSettings, Sweep
 from glass_export.families import find_ffns
 from glass_export.load import LoadedModel, load_model
-from glass_export.nn.ffn import ffn_weights
+from glass_export.nn.ffn import FfnLinears
 from glass_export.paths import cache_dir
 from glass_export.recipe import CalibrationRecipe, Recipe, SelectionRecipe
 from glass_export.runtime.base import FloatArray
@@ -169,12 +169,14 @@ def _chooser(
 
 
 def magnitudes(model: PreTrainedModel, sites: Sequence[FfnSite]) -> FloatArray:
-    """Product of the norms of a neuron's gate, up and down weights [L,F]."""
+    """Product of the norms of a neuron's gate (if there is one), up and down weights [L,F]."""
     rows = []
     for site in sites:
-        weights = ffn_weights(model.get_submodule(site.path), site)
-        gate, up, down = (weight.detach().float() for weight in weights)
-        rows.append((gate.norm(dim=1) * up.norm(dim=1) * down.norm(dim=0)).cpu().numpy())
+        gate, up, down, _ = FfnLinears(model, site).weights
+        norm = up.detach().float().norm(dim=1) * down.detach().float().norm(dim=0)
+        if gate is not None:
+            norm = gate.detach().float().norm(dim=1) * norm
+        rows.append(norm.cpu().numpy())
     return np.stack(rows).astype(np.float32)
 
 

@@ -17,7 +17,7 @@ from glass_export.spec import FfnSite
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_SHARED = {"gated"}
+_SHARED = {"activations", "gated", "plain"}
 
 
 def known_families() -> list[str]:

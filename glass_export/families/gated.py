@@ -5,20 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from glass_export.errors import UnsupportedModelError
+from glass_export.families.activations import activation_of
 from glass_export.spec import Activation, FfnSite
 
 if TYPE_CHECKING:
     from torch import nn
     from transformers import PreTrainedModel
-
-HF_ACTIVATIONS: dict[str, Activation] = {
-    "silu": "silu",
-    "swish": "silu",
-    "gelu": "gelu",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "gelu_new": "gelu_tanh",
-    "relu": "relu",
-}
 
 
 def find_gated_ffns(model: PreTrainedModel) -> list[FfnSite]:
@@ -38,13 +30,9 @@ def find_fused_ffns(model: PreTrainedModel) -> list[FfnSite]:
 def _sites(model: PreTrainedModel, gate: str, up: str) -> list[FfnSite]:
     config = model.config
     name = getattr(config, "hidden_activation", None) or config.hidden_act
-    if name not in HF_ACTIVATIONS:
-        raise UnsupportedModelError(
-            f"FFN activation {name!r} of {config.model_type} is not supported; "
-            f"expected one of {', '.join(sorted(HF_ACTIVATIONS))}"
-        )
+    activation = activation_of(name, config.model_type)
     return [
-        _site(index, layer.mlp, HF_ACTIVATIONS[name], gate, up)
+        _site(index, layer.mlp, activation, gate, up)
         for index, layer in enumerate(model.model.layers)
     ]
 

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from glass_export import ops
 from glass_export.nn.state import PassThroughCache, StepState, step
 
 
 def _logits(
     model: PreTrainedModel, input_ids: Tensor, state: StepState, keep: Tensor | int
 ) -> Tensor:
-    positions = (torch.arange(input_ids.shape[1]) + state.position)[None]
+    positions = ops.positions(input_ids, state.position)
     with step(state):
         output = model(
             input_ids=input_ids,

@@ -17,7 +17,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface
 
 from glass_export import ops
-from glass_export.nn.ffn import ScoringFfn, SparseFfn
+from glass_export.nn.ffn import ScoringFfn, SparseFfn, replaced_ffns
 from glass_export.nn.norms import SemanticHeadNorm, SemanticLayerNorm, SemanticNorm
 from glass_export.nn.rotary import RotaryTables, rotary_kinds
 from glass_export.nn.state import current
@@ -95,10 +95,10 @@ def semantic_ops(
             elif kind.endswith("RotaryEmbedding"):
                 kinds = rotary_kinds(model, module)
                 _replace(undo, model, name, RotaryTables(module, name, max_length, kinds))
-        for site in sites:
-            _replace(undo, model, site.path, ffn(model.get_submodule(site.path), site))
+        undo.enter_context(replaced_ffns(model, sites, lambda site: ffn(model, site)))
         modelling = sys.modules[type(model).__module__]
-        undo.enter_context(patch.object(modelling, "apply_rotary_pos_emb", _rotary))
+        if hasattr(modelling, "apply_rotary_pos_emb"):
+            undo.enter_context(patch.object(modelling, "apply_rotary_pos_emb", _rotary))
         undo.enter_context(
             patch.object(model.config, "_attn_implementation_internal", ATTENTION_NAME)
         )

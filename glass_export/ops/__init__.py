@@ -10,6 +10,7 @@ from __future__ import annotations
 from glass_export.ops.attention import attention, rotary_attention
 from glass_export.ops.ffn import scoring_ffn, sparse_ffn
 from glass_export.ops.layer_norm import layer_norm
+from glass_export.ops.positions import positions
 from glass_export.ops.rms_norm import add_rms_norm, rms_norm
 from glass_export.ops.rope import rope
 
@@ -17,6 +18,7 @@ __all__ = [
     "add_rms_norm",
     "attention",
     "layer_norm",
+    "positions",
     "rms_norm",
     "rope",
     "rotary_attention",

@@ -1,4 +1,7 @@
-"""The gated feed-forward network in its two roles: dense with scores, and sparse.
+"""The feed-forward network in its two roles: dense with scores, and sparse.
+
+It is gated, h = act(x gate^T) * (x up^T), or plain where there is no gate, h = act(x up^T + bias).
+The bias of the second matrix belongs to no neuron; models add it afterwards.
 
 Legend: B batch, S tokens, D model width, F FFN width, K kept neurons, L layers.
 """
@@ -25,19 +28,35 @@ def neurons_of(row: Tensor) -> Tensor:
     return row[row >= 0].long()
 
 
+def hidden_of(
+    x: Tensor, gate: Tensor | None, up: Tensor, bias: Tensor | None, activation: str
+) -> Tensor:
+    """The activation h. Shape: x [..,D], gate and up [F,D], bias [F] -> [..,F]."""
+    if gate is not None:
+        return ACTIVATIONS[activation](x @ gate.T) * (x @ up.T)
+    return ACTIVATIONS[activation](functional.linear(x, up, bias))
+
+
 @torch.library.custom_op("glass_ir::scoring_ffn", mutates_args=())
 def scoring_ffn(
-    x: Tensor, gate: Tensor, up: Tensor, down: Tensor, score_weights: Tensor, activation: str
+    x: Tensor,
+    gate: Tensor | None,
+    up: Tensor,
+    down: Tensor,
+    bias: Tensor | None,
+    score_weights: Tensor,
+    activation: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Dense gated FFN that also sums the local scores of its neurons.
+    """Dense FFN that also sums the local scores of its neurons.
 
-    With h = act(x gate^T) * (x up^T) and u_t = h_t / ||h_t||_2 (0 where h_t is 0).
+    With h as the module says and u_t = h_t / ||h_t||_2 (0 where h_t is 0).
 
     Args:
         x: [1,S,D].
-        gate: [F,D].
+        gate: [F,D], or None where the FFN is plain.
         up: [F,D].
         down: [D,F].
+        bias: [F], or None; of a plain FFN alone.
         score_weights: m_t [S].
         activation: A key of ACTIVATIONS.
 
@@ -46,44 +65,53 @@ def scoring_ffn(
 
     Source: GLASS (arXiv 2508.14302), local score; GRIFFIN is the root of the third output.
     """
-    hidden = ACTIVATIONS[activation](x @ gate.T) * (x @ up.T)
+    hidden = hidden_of(x, gate, up, bias, activation)
     unit = hidden[0] * torch.rsqrt(hidden[0].pow(2).sum(-1, keepdim=True).clamp_min(1e-30))
     return hidden @ down.T, score_weights @ unit.abs(), score_weights @ unit.pow(2)
 
 
 @scoring_ffn.register_fake
 def _(
-    x: Tensor, gate: Tensor, up: Tensor, down: Tensor, score_weights: Tensor, activation: str
+    x: Tensor,
+    gate: Tensor | None,
+    up: Tensor,
+    down: Tensor,
+    bias: Tensor | None,
+    score_weights: Tensor,
+    activation: str,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.empty_like(x), x.new_empty(gate.shape[0]), x.new_empty(gate.shape[0])
+    return torch.empty_like(x), x.new_empty(up.shape[0]), x.new_empty(up.shape[0])
 
 
 @torch.library.custom_op("glass_ir::sparse_ffn", mutates_args=())
 def sparse_ffn(
     x: Tensor,
-    gate: Tensor,
+    gate: Tensor | None,
     up: Tensor,
     down: Tensor,
+    bias: Tensor | None,
     indices: Tensor,
     layer: int,
     activation: str,
 ) -> Tensor:
-    """Gated FFN of the neurons ``indices[layer]`` alone; -1 at the end of the row is padding.
+    """FFN of the neurons ``indices[layer]`` alone; -1 at the end of the row is padding.
 
-    Shape: x [B,S,D], gate and up [F,D], down [D,F], indices int32 [L,K] -> [B,S,D].
+    Shape: x [B,S,D], gate (or None) and up [F,D], down [D,F], bias [F] (or None), indices int32
+    [L,K] -> [B,S,D].
     Source: GRIFFIN (Dong et al. 2024), GLASS (arXiv 2508.14302): neuron-wise FFN pruning.
     """
     kept = neurons_of(indices[layer])
-    hidden = ACTIVATIONS[activation](x @ gate[kept].T) * (x @ up[kept].T)
-    return hidden @ down[:, kept].T
+    gate, bias = (None if part is None else part[kept] for part in (gate, bias))
+    return hidden_of(x, gate, up[kept], bias, activation) @ down[:, kept].T
 
 
 @sparse_ffn.register_fake
 def _(
     x: Tensor,
-    gate: Tensor,
+    gate: Tensor | None,
     up: Tensor,
     down: Tensor,
+    bias: Tensor | None,
     indices: Tensor,
     layer: int,
     activation: str,

@@ -24,7 +24,7 @@ from glass_export import bundles
 from glass_export.bundles import BundleFormat
 from glass_export.errors import LoweringError
 from glass_export.ops.attention import attend, unpack
-from glass_export.ops.ffn import ACTIVATIONS, neurons_of
+from glass_export.ops.ffn import hidden_of, neurons_of
 from glass_export.ops.rope import rotate
 from glass_export.spec import Activation
 
@@ -97,18 +97,35 @@ def _rounded(x: Tensor) -> Tensor:
     return torch.from_numpy(bundles.quantise_tokens(rows)).reshape(x.shape)
 
 
-def _floats(x: Tensor, bundle: Tensor) -> tuple[Tensor, Tensor]:
-    """Tokens and bundles [F,3,D] as the kernels compute with them."""
+def _floats(x: Tensor, bundle: Tensor, *, gated: bool) -> tuple[Tensor, Tensor]:
+    """Tokens and bundles [F,3,D], or [F,2,D], as the kernels compute with them."""
     if bundle.dtype != torch.uint8:
         return x, bundle
     width = x.shape[-1]
-    form = _form(bundle.shape[1], width, bundles.bundle_bytes)
-    return _rounded(x), torch.from_numpy(bundles.dequantise(bundle.numpy(), width, form))
+    form = _form(bundle.shape[1], width, functools.partial(bundles.bundle_bytes, gated=gated))
+    floats = bundles.dequantise(bundle.numpy(), width, form, gated=gated)
+    return _rounded(x), torch.from_numpy(floats)
 
 
 def _gated(x: Tensor, bundle: Tensor, activation: int) -> Tensor:
     gate, up, _ = bundle.unbind(1)
-    return ACTIVATIONS[_NAMES[activation]](x @ gate.T) * (x @ up.T)
+    return hidden_of(x, gate, up, None, _NAMES[activation])
+
+
+def _plain(x: Tensor, bundle: Tensor, bias: Tensor | None, activation: int) -> Tensor:
+    return hidden_of(x, None, bundle[:, 0], bias, _NAMES[activation])
+
+
+def _with_scores(
+    hidden: Tensor, down: Tensor, score_weights: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Output and score sums of h [1,S,F] and down [F,D]."""
+    unit = hidden[0] * torch.rsqrt(hidden[0].pow(2).sum(-1, keepdim=True).clamp_min(1e-30))
+    return hidden @ down, score_weights @ unit.abs(), score_weights @ unit.pow(2)
+
+
+def _dense_shape(x: Tensor, bundle: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
+    return _like(x), x.new_empty(bundle.shape[0]), x.new_empty(bundle.shape[0])
 
 
 @_define(
@@ -122,18 +139,32 @@ def sparse_ffn(x: Tensor, bundle: Tensor, indices: Tensor, layer: int, activatio
     Shape: x [..,S,D], bundle [F,3,D] (gate, up and down row of each neuron) or uint8 [F,bytes],
     indices int32 [L,K], each row ascending without repetition, then padding, -1 -> [..,S,D].
     """
-    x, kept = _floats(x, bundle[neurons_of(indices[layer])])
+    x, kept = _floats(x, bundle[neurons_of(indices[layer])], gated=True)
     return _gated(x, kept, activation) @ kept[:, 2]
+
+
+@_define(
+    "Tensor x, Tensor bundle, Tensor? bias, Tensor indices, int layer, int activation",
+    ("out",),
+    lambda x, bundle, bias, indices, layer, activation: _like(x),
+)
+def plain_sparse_ffn(
+    x: Tensor, bundle: Tensor, bias: Tensor | None, indices: Tensor, layer: int, activation: int
+) -> Tensor:
+    """:func:`sparse_ffn` of a plain FFN.
+
+    Shape: x [..,S,D], bundle [F,2,D] (up and down row of each neuron) or uint8 [F,bytes], bias [F]
+    or None, indices int32 [L,K] -> [..,S,D].
+    """
+    neurons = neurons_of(indices[layer])
+    x, kept = _floats(x, bundle[neurons], gated=False)
+    return _plain(x, kept, None if bias is None else bias[neurons], activation) @ kept[:, 1]
 
 
 @_define(
     "Tensor x, Tensor bundle, Tensor score_weights, int activation",
     ("out", "abs_sum", "sq_sum"),
-    lambda x, bundle, score_weights, activation: (
-        _like(x),
-        x.new_empty(bundle.shape[0]),
-        x.new_empty(bundle.shape[0]),
-    ),
+    _dense_shape,
 )
 def dense_ffn(
     x: Tensor, bundle: Tensor, score_weights: Tensor, activation: int
@@ -142,10 +173,25 @@ def dense_ffn(
 
     Shape: x [1,S,D], bundle [F,3,D] or uint8 [F,bytes], score_weights [S] -> [1,S,D], [F], [F].
     """
-    x, bundle = _floats(x, bundle)
-    hidden = _gated(x, bundle, activation)
-    unit = hidden[0] * torch.rsqrt(hidden[0].pow(2).sum(-1, keepdim=True).clamp_min(1e-30))
-    return hidden @ bundle[:, 2], score_weights @ unit.abs(), score_weights @ unit.pow(2)
+    x, bundle = _floats(x, bundle, gated=True)
+    return _with_scores(_gated(x, bundle, activation), bundle[:, 2], score_weights)
+
+
+@_define(
+    "Tensor x, Tensor bundle, Tensor? bias, Tensor score_weights, int activation",
+    ("out", "abs_sum", "sq_sum"),
+    _dense_shape,
+)
+def plain_dense_ffn(
+    x: Tensor, bundle: Tensor, bias: Tensor | None, score_weights: Tensor, activation: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """:func:`dense_ffn` of a plain FFN.
+
+    Shape: x [1,S,D], bundle [F,2,D] or uint8 [F,bytes], bias [F] or None, score_weights [S]
+    -> [1,S,D], [F], [F].
+    """
+    x, bundle = _floats(x, bundle, gated=False)
+    return _with_scores(_plain(x, bundle, bias, activation), bundle[:, 1], score_weights)
 
 
 @_define(

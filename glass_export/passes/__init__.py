@@ -9,6 +9,7 @@ from glass_export.passes.fuse_add_rms_norm import FuseAddRmsNorm
 from glass_export.passes.fuse_rotary_attention import FuseRotaryAttention
 from glass_export.passes.merge_linears import MergeLinears
 from glass_export.passes.simplify_reshapes import SimplifyReshapes
+from glass_export.passes.sort_heads import SortHeads
 from glass_export.passes.split_slices import SplitSlices
 from glass_export.passes.widen_rope import WidenRope
 
@@ -23,6 +24,7 @@ def default_passes() -> PassManager:
             DropIdentities(),
             WidenRope(),
             SplitSlices(),
+            SortHeads(),
             CancelTransposes(),
             SimplifyReshapes(),
             # Phase 2: fewer, larger operators

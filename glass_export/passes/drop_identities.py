@@ -14,7 +14,11 @@ _ALWAYS = {
     torch.ops.aten.detach.default,
     torch.ops.aten.dropout.default,
 }
-_CASTS = {torch.ops.aten.to.dtype, torch.ops.aten._to_copy.default}
+_CASTS = {
+    torch.ops.aten.to.dtype,
+    torch.ops.aten.to.dtype_layout,
+    torch.ops.aten._to_copy.default,
+}
 
 
 class DropIdentities(Pass):

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from torch import fx
+from torch import Tensor, fx
 from transformers import PreTrainedModel
 
 from glass_export.errors import LoweringError
@@ -66,21 +67,53 @@ class Target(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class SiteWeights:
+    """An FFN's weights, as a graph holds them: gate [F,D] and up [F,D], or up alone where the FFN
+    is plain; down [D,F]; bias [F] of a plain FFN that has one.
+    """
+
+    inputs: tuple[Weight, ...]
+    down: Weight
+    bias: Weight | None
+
+    @property
+    def gated(self) -> bool:
+        """Whether there is a gate."""
+        return len(self.inputs) == 2
+
+    @property
+    def all(self) -> tuple[Weight, ...]:
+        """Every weight."""
+        bias = () if self.bias is None else (self.bias,)
+        return (*self.inputs, self.down, *bias)
+
+    def bundle(self) -> Weight:
+        """The matrices neuron by neuron, [F,3,D] or, of a plain FFN, [F,2,D]; down is last."""
+        d_model, d_ff = self.down.shape
+
+        def load() -> Tensor:
+            rows = [weight.load() for weight in self.inputs]
+            return torch.stack([*rows, self.down.load().T], dim=1)
+
+        return Weight("bundle", (d_ff, len(self.inputs) + 1, d_model), self.down.dtype, load)
+
+
 def ffn_site(graph: CapturedGraph, sites: Sequence[FfnSite], node: fx.Node) -> FfnSite:
-    """The FFN that a scoring_ffn or sparse_ffn node is, known by its gate weight.
+    """The FFN that a scoring_ffn or sparse_ffn node is, known by its up weight.
 
     Raises:
         LoweringError: it is none of ``sites``.
     """
-    gate = graph.weight(operand(node, 1)).name
+    up = graph.weight(operand(node, 2)).name
     for site in sites:
-        if gate == site.weights[0]:
+        if up == site.weights[-2]:
             return site
-    raise LoweringError(f"{graph.name}: {gate} is not the gate weight of any FFN site")
+    raise LoweringError(f"{graph.name}: {up} is not the up weight of any FFN site")
 
 
-def ffn_matrices(graph: CapturedGraph, site: FfnSite) -> tuple[Weight, Weight, Weight]:
-    """Gate [F,D], up [F,D] and down [D,F] of a site, as the graph holds them."""
+def ffn_weights(graph: CapturedGraph, site: FfnSite) -> SiteWeights:
+    """The weights of a site, as the graph holds them."""
     by_name = {weight.name: weight for weight in graph.weights.values()}
-    gate, up, down = (by_name[name] for name in site.weights)
-    return gate, up, down
+    *inputs, down = (by_name[name] for name in site.weights)
+    return SiteWeights(tuple(inputs), down, by_name.get(site.bias))

@@ -51,14 +51,14 @@ def rounded_ffns(
     """
     with ExitStack() as undo:
         for site in sites:
-            for name in dict.fromkeys(f"{site.path}.{part}" for part in (site.gate, site.up)):
+            *inputs, last = site.linears
+            for name in inputs:
                 layer = model.get_submodule(name)
                 with named(name):
                     weight = rounded_rows(layer.get_parameter("weight"), form)
                 swap(undo, model, name, _rounding(with_weight(layer, weight)))
-            name = f"{site.path}.{site.down}"
-            with named(name):
-                swap(undo, model, name, (down or by_neurons(form))(model.get_submodule(name)))
+            with named(last):
+                swap(undo, model, last, (down or by_neurons(form))(model.get_submodule(last)))
         yield
 
 
@@ -83,11 +83,11 @@ def rounded_linears(
     Raises:
         LoweringError: a row is not a multiple of 32 long, or a weight does not fit; names it.
     """
-    ffns = tuple(f"{site.path}." for site in sites)
+    ffns = {path for site in sites for path in site.linears}
     rounded: dict[int, Tensor] = {}
     with ExitStack() as undo:
         for name, layer in list(model.named_modules()):
-            if not isinstance(layer, (nn.Linear, nn.Embedding)) or name.startswith(ffns):
+            if not isinstance(layer, (nn.Linear, nn.Embedding)) or name in ffns:
                 continue
             if id(layer.weight) not in rounded:
                 with named(name):

@@ -28,30 +28,46 @@ double activate(Activation activation, double x) {
   return 0.0;
 }
 
+enum class Kind { kGated, kPlain, kBiased };
+
 struct Layer {
   int64_t d_ff;
   int64_t d_model;
+  bool gated;
+  int64_t rows;
   Floats weights;
+  Floats bias;  // or empty
 
-  Layer(int64_t f, int64_t d, Random& random)
+  Layer(int64_t f, int64_t d, Random& random, Kind kind = Kind::kGated)
       : d_ff(f),
         d_model(d),
-        weights(random.values(f * 3 * d, 1.5f / std::sqrt(static_cast<float>(d)))) {}
+        gated(kind == Kind::kGated),
+        rows(bundle_rows(gated)),
+        weights(random.values(f * rows * d, 1.5f / std::sqrt(static_cast<float>(d)))),
+        bias(random.values(kind == Kind::kBiased ? f : 0)) {}
 
-  FfnBundle bundle() const { return {weights.data(), d_ff, d_model}; }
+  FfnBundle bundle() const {
+    const float* const biases = bias.empty() ? nullptr : bias.data();
+    return {weights.data(), d_ff, d_model, BundleFormat::kFloat32, gated, biases};
+  }
 
-  // Row 0 gate, 1 up, 2 down.
+  // Row 0 gate, 1 up, 2 down; without a gate 0 up, 1 down.
   const float* row(int64_t neuron, int64_t which) const {
-    return weights.data() + (neuron * 3 + which) * d_model;
+    return weights.data() + (neuron * rows + which) * d_model;
+  }
+
+  const float* down(int64_t neuron) const { return row(neuron, rows - 1); }
+
+  double product(const float* x, int64_t neuron, int64_t which) const {
+    double sum = 0.0;
+    for (int64_t d = 0; d < d_model; ++d) sum += static_cast<double>(row(neuron, which)[d]) * x[d];
+    return sum;
   }
 
   double hidden(const float* x, int64_t neuron, Activation activation) const {
-    double gate = 0.0, up = 0.0;
-    for (int64_t d = 0; d < d_model; ++d) {
-      gate += static_cast<double>(row(neuron, 0)[d]) * x[d];
-      up += static_cast<double>(row(neuron, 1)[d]) * x[d];
-    }
-    return activate(activation, gate) * up;
+    const double first = product(x, neuron, 0);
+    if (gated) return activate(activation, first) * product(x, neuron, 1);
+    return activate(activation, first + (bias.empty() ? 0.0 : bias[size_t(neuron)]));
   }
 };
 
@@ -74,7 +90,7 @@ Expected expected_of(const Layer& layer, Activation activation, const Floats& x,
       expected.abs_sum[k] += score_weights[t] * std::fabs(h[k]) / norm;
       expected.sq_sum[k] += score_weights[t] * h[k] * h[k] / (norm * norm);
       for (size_t d = 0; d < width; ++d) {
-        expected.y[t * width + d] += h[k] * layer.row(neurons[k], 2)[d];
+        expected.y[t * width + d] += h[k] * layer.down(neurons[k])[d];
       }
     }
   }
@@ -127,11 +143,13 @@ void test_shapes() {
   Random random(1);
   for (const auto& [d_ff, d_model] :
        {std::pair<int64_t, int64_t>{1, 1}, {7, 5}, {33, 17}, {64, 64}, {131, 83}, {70, 129}}) {
-    const Layer layer(d_ff, d_model, random);
-    for (const int64_t tokens : {1, 2, 7, 65}) {
-      check_dense(layer, Activation::kSilu, tokens, 3, random);
-      for (const int64_t step : {int64_t{1}, int64_t{3}, d_ff}) {
-        check_sparse(layer, Activation::kSilu, tokens, step, 2, random);
+    for (const Kind kind : {Kind::kGated, Kind::kPlain, Kind::kBiased}) {
+      const Layer layer(d_ff, d_model, random, kind);
+      for (const int64_t tokens : {1, 2, 7, 65}) {
+        check_dense(layer, Activation::kSilu, tokens, 3, random);
+        for (const int64_t step : {int64_t{1}, int64_t{3}, d_ff}) {
+          check_sparse(layer, Activation::kSilu, tokens, step, 2, random);
+        }
       }
     }
   }
@@ -237,6 +255,8 @@ void test_bad_sparse_input() {
   const auto good = layer.bundle();
   CHECK(call(good, 0, view(x), neurons, span(scratch), two.get()) == Status::kOk);
   CHECK(call(good, 0, view(x), neurons, {}, serial()) == Status::kOk);
+  CHECK(call({good.data, 8, 4, BundleFormat::kFloat32, true, x.data()}, 0, view(x), neurons,
+             span(scratch), two.get()) == Status::kInvalidArgument);  // a gate and a bias
   CHECK(call({nullptr, 8, 4}, 0, view(x), neurons, span(scratch), two.get()) ==
         Status::kInvalidArgument);
   CHECK(call({good.data, 0, 4}, 0, view(x), neurons, span(scratch), two.get()) ==

@@ -19,39 +19,49 @@ struct Layer {
   BundleFormat format;
   int64_t d_ff;
   int64_t d_model;
+  bool gated;
+  int64_t rows;
   std::vector<uint8_t> bytes;  // of exactly the bundles' size
   std::vector<double> weights;
+  Floats bias;  // of a plain FFN
 
-  Layer(BundleFormat form, int64_t f, int64_t d, Random& random)
+  Layer(BundleFormat form, int64_t f, int64_t d, Random& random, bool is_gated = true)
       : format(form),
         d_ff(f),
         d_model(d),
-        bytes(static_cast<size_t>(f * bundle_bytes(form, d))),
-        weights(static_cast<size_t>(f * 3 * d)) {
+        gated(is_gated),
+        rows(bundle_rows(gated)),
+        bytes(static_cast<size_t>(f * bundle_bytes(form, d, gated))),
+        weights(static_cast<size_t>(f * rows * d)),
+        bias(random.values(gated ? 0 : f)) {
     for (uint8_t& byte : bytes) byte = static_cast<uint8_t>(random.next());
-    for (int64_t row = 0; row < 3 * f; ++row) fill(row / 3, row % 3, random);
+    for (int64_t row = 0; row < rows * f; ++row) fill(row / rows, row % rows, random);
     for (int64_t n = 0; n < f; ++n) set_outliers(n, random);
   }
 
-  FfnBundle bundle() const { return {bytes.data(), d_ff, d_model, format}; }
+  FfnBundle bundle() const {
+    return {bytes.data(), d_ff, d_model, format, gated, gated ? nullptr : bias.data()};
+  }
 
   double* row(int64_t neuron, int64_t which) {
-    return weights.data() + (neuron * 3 + which) * d_model;
+    return weights.data() + (neuron * rows + which) * d_model;
   }
+
+  double* down(int64_t neuron) { return row(neuron, rows - 1); }
 
  private:
   void fill(int64_t neuron, int64_t which, Random& random) {
     const int64_t groups = d_model / kGroupSize;
     const int64_t size = format == BundleFormat::kInt4 ? d_model / 2 : d_model;
-    uint8_t* bundle = bytes.data() + neuron * bundle_bytes(format, d_model);
-    fill_row(format, d_model, bundle + which * size, bundle + 3 * size + 2 * which * groups, random,
-             row(neuron, which));
+    uint8_t* bundle = bytes.data() + neuron * bundle_bytes(format, d_model, gated);
+    fill_row(format, d_model, bundle + which * size, bundle + rows * size + 2 * which * groups,
+             random, row(neuron, which));
   }
 
   // Powers of two, far larger than other weights, in any column; a third of them in columns that do
   // not exist, the next or any, and these count as nothing.
   void set_outliers(int64_t neuron, Random& random) {
-    const int64_t end = 3 * row_bytes(format, d_model);
+    const int64_t end = rows * row_bytes(format, d_model);
     for (int64_t i = 0; i < kOutliers; ++i) {
       const auto width = static_cast<uint32_t>(d_model);
       const bool exists = random.next() % 3 != 0;
@@ -60,11 +70,10 @@ struct Layer {
       const uint32_t exponent = 16u + random.next() % 3, sign = random.next() % 2;
       const uint16_t parts[2] = {static_cast<uint16_t>(column),
                                  static_cast<uint16_t>(exponent << 10 | sign << 15)};
-      std::memcpy(bytes.data() + neuron * bundle_bytes(format, d_model) + end + i * kOutlierBytes,
-                  parts, sizeof(parts));
+      uint8_t* bundle = bytes.data() + neuron * bundle_bytes(format, d_model, gated);
+      std::memcpy(bundle + end + i * kOutlierBytes, parts, sizeof(parts));
       if (exists) {
-        row(neuron, 2)[column] +=
-            std::ldexp(sign != 0 ? -1.0 : 1.0, static_cast<int>(exponent) - 15);
+        down(neuron)[column] += std::ldexp(sign != 0 ? -1.0 : 1.0, static_cast<int>(exponent) - 15);
       }
     }
   }
@@ -83,15 +92,15 @@ Expected expected_of(Layer& layer, const std::vector<double>& x, int64_t step) {
     std::vector<double> hidden(size_t(layer.d_ff));
     double square = 1e-30;
     for (int64_t j = layer.d_ff - 1; j >= 0; j -= step) {
-      double gate = 0.0, up = 0.0;
+      double first = layer.gated ? 0.0 : layer.bias[size_t(j)], up = 0.0;
       for (size_t d = 0; d < width; ++d) {
-        gate += layer.row(j, 0)[d] * x[t * width + d];
+        first += layer.row(j, 0)[d] * x[t * width + d];
         up += layer.row(j, 1)[d] * x[t * width + d];
       }
-      hidden[size_t(j)] = gate / (1.0 + std::exp(-gate)) * up;
+      hidden[size_t(j)] = first / (1.0 + std::exp(-first)) * (layer.gated ? up : 1.0);
       square += hidden[size_t(j)] * hidden[size_t(j)];
       for (size_t d = 0; d < width; ++d) {
-        out.y[t * width + d] += hidden[size_t(j)] * layer.row(j, 2)[d];
+        out.y[t * width + d] += hidden[size_t(j)] * layer.down(j)[d];
       }
     }
     for (size_t j = 0; j < hidden.size(); ++j) {
@@ -143,11 +152,13 @@ void test_shapes() {
   for (const BundleFormat format : kFormats) {
     for (const auto& [d_ff, d_model] :
          {std::pair<int64_t, int64_t>{1, 32}, {7, 64}, {70, 96}, {9, 576}, {13, 608}, {30, 1056}}) {
-      Layer layer(format, d_ff, d_model, random);
-      for (const int64_t tokens : {1, 2, 3, 4, 7, 65}) {
-        check_dense(layer, tokens, 3, random);
-        for (const int64_t step : {int64_t{1}, int64_t{3}, d_ff}) {
-          check_sparse(layer, tokens, step, 2, random);
+      for (const bool gated : {true, false}) {
+        Layer layer(format, d_ff, d_model, random, gated);
+        for (const int64_t tokens : {1, 2, 3, 4, 7, 65}) {
+          check_dense(layer, tokens, 3, random);
+          for (const int64_t step : {int64_t{1}, int64_t{3}, d_ff}) {
+            check_sparse(layer, tokens, step, 2, random);
+          }
         }
       }
     }
@@ -178,6 +189,8 @@ void test_sizes() {
   CHECK(bundle_bytes(BundleFormat::kInt4, 896) == 1536);   // 1344 + 168 + 4, padded
   CHECK(bundle_bytes(BundleFormat::kInt8, 576) == 1856);   // 1728 + 108 + 4, padded
   CHECK(bundle_bytes(BundleFormat::kInt4, 1024) == 1792);  // 1536 + 192 + 4: a line more
+  CHECK(bundle_bytes(BundleFormat::kFloat32, 5, false) == 40);
+  CHECK(bundle_bytes(BundleFormat::kInt4, 896, false) == 1024);  // 896 + 112 + 4, padded
 }
 
 }  // namespace

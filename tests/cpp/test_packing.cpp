@@ -18,15 +18,16 @@ using Bytes = std::vector<uint8_t>;
 using Indices = std::vector<int32_t>;
 
 // Bundles of arbitrary integers and scales near 1.
-Bytes random_bundles(BundleFormat format, uint64_t seed) {
+Bytes random_bundles(BundleFormat format, uint64_t seed, bool gated = true) {
   Random random(seed);
-  const int64_t bytes = bundle_bytes(format, kWidth), row = format == BundleFormat::kInt4 ? 32 : 64;
+  const int64_t bytes = bundle_bytes(format, kWidth, gated), rows = bundle_rows(gated);
+  const int64_t row = format == BundleFormat::kInt4 ? 32 : 64;
   Bytes bundles(static_cast<size_t>(kNeurons * bytes));
   for (uint8_t& byte : bundles) byte = static_cast<uint8_t>(random.next());
   for (int64_t n = 0; n < kNeurons; ++n) {
-    for (int64_t i = 0; i < 3 * kWidth / kGroupSize; ++i) {
+    for (int64_t i = 0; i < rows * kWidth / kGroupSize; ++i) {
       const uint16_t one = 0x3C00;
-      std::memcpy(bundles.data() + n * bytes + 3 * row + 2 * i, &one, sizeof(one));
+      std::memcpy(bundles.data() + n * bytes + rows * row + 2 * i, &one, sizeof(one));
     }
   }
   return bundles;
@@ -62,6 +63,22 @@ void test_same_bits_as_in_place() {
       CHECK(choice.ffn.data != ffn.data);
       CHECK(output_of(choice.ffn, choice.neurons) == output_of(ffn, view(neurons)));
     }
+  }
+}
+
+// A copy has the biases of its neurons, and notices when they change.
+void test_biases_are_copied() {
+  const Bytes bundles = random_bundles(BundleFormat::kInt4, 1, false);
+  Random random(3);
+  Floats biases = random.values(kNeurons);
+  const FfnBundle ffn{bundles.data(), kNeurons, kWidth, BundleFormat::kInt4, false, biases.data()};
+  PackedBundles packed;
+  const Indices neurons = every(3);
+  for (int round = 0; round < 2; ++round) {
+    const PackedChoice choice = packed.choose(ffn, view(neurons), serial());
+    CHECK(choice.ffn.data != ffn.data && choice.ffn.bias != ffn.bias);
+    CHECK(output_of(choice.ffn, choice.neurons) == output_of(ffn, view(neurons)));
+    for (float& bias : biases) bias += 1.0f;
   }
 }
 
@@ -181,6 +198,7 @@ void test_pages_are_shared_and_given_back() {
 int main() {
   using namespace glass::test;
   test_same_bits_as_in_place();
+  test_biases_are_copied();
   test_padding_is_not_copied();
   test_a_copy_is_made_once_a_choice();
   test_other_weights_at_the_same_place_are_noticed();

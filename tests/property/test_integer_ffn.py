@@ -11,7 +11,7 @@ import pytest
 from ffn_definition import Ffn, assert_near
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from native_calls import ACTIVATIONS, F32, I32, U8, NativeCore, NativeError, f32
+from native_calls import ACTIVATIONS, F32, I32, U8, NativeCore, NativeError, Plain, f32
 from numpy.typing import NDArray
 
 from glass_export import bundles
@@ -32,10 +32,18 @@ class Layer:
     form: BundleFormat
     x: F32
     activation: str
+    plain: Plain | None = None
 
     def meant(self) -> Ffn:
-        weights = bundles.dequantise(self.stored, self.x.shape[1], self.form)
-        return Ffn(weights, bundles.quantise_tokens(self.x), self.activation)
+        gated, bias = self.plain is None, self.plain and self.plain.bias
+        weights = bundles.dequantise(self.stored, self.x.shape[1], self.form, gated=gated)
+        return Ffn(weights, bundles.quantise_tokens(self.x), self.activation, bias)
+
+    def sparse(self, core: NativeCore, stored: U8, neurons: I32, threads: int) -> F32:
+        """What the core makes of such bundles."""
+        return core.sparse_ffn(
+            stored, self.activation, self.x, neurons, threads, self.form, self.plain
+        )
 
 
 def add_outliers(down: NDArray[np.float64], rng: np.random.Generator) -> None:
@@ -53,13 +61,16 @@ def layers(draw: st.DrawFn, most_tokens: int, least_tokens: int = 1) -> Layer:
     d_ff, d_model = draw(st.integers(1, 150)), 32 * draw(st.integers(1, 40))
     tokens = draw(st.integers(least_tokens, most_tokens))
     rng = np.random.default_rng(draw(seeds))
-    weights = rng.standard_normal((d_ff, 3, d_model)) / np.sqrt(d_model)
-    weights[:, 2] *= np.sqrt(d_model / d_ff)
-    add_outliers(weights[:, 2], rng)
+    rows = draw(st.sampled_from([2, 3]))
+    weights = rng.standard_normal((d_ff, rows, d_model)) / np.sqrt(d_model)
+    weights[:, -1] *= np.sqrt(d_model / d_ff)
+    add_outliers(weights[:, -1], rng)
     x = rng.standard_normal((tokens, d_model)) * draw(st.sampled_from([0.0, 0.1, 1.0, 20.0]))
     form: BundleFormat = draw(st.sampled_from(FORMS))
     stored = bundles.quantise(f32(weights), form)
-    return Layer(stored, form, f32(x), draw(st.sampled_from(ACTIVATIONS)))
+    bias = f32(rng.standard_normal(d_ff)) if draw(st.booleans()) else None
+    plain = Plain(bias) if rows == 2 else None
+    return Layer(stored, form, f32(x), draw(st.sampled_from(ACTIVATIONS)), plain)
 
 
 @each_isa
@@ -70,12 +81,12 @@ def test_sparse_ffn_is_that_of_the_dequantised_weights(
     everyone = range(len(layer.stored))
     chosen = data.draw(st.sets(st.sampled_from(everyone), min_size=1) | st.just(set(everyone)))
     neurons: I32 = np.array(sorted(chosen), np.int32)
-    y = core.sparse_ffn(layer.stored, layer.activation, layer.x, neurons, threads, layer.form)
+    y = layer.sparse(core, layer.stored, neurons, threads)
     ffn = layer.meant()
     assert_near(y, ffn.hidden()[:, neurons] @ ffn.down()[neurons], ffn.scale())
     garbage = np.full_like(layer.stored, 0xFF)
     garbage[neurons] = layer.stored[neurons]
-    again = core.sparse_ffn(garbage, layer.activation, layer.x, neurons, threads, layer.form)
+    again = layer.sparse(core, garbage, neurons, threads)
     np.testing.assert_array_equal(again, y)
 
 
@@ -87,10 +98,7 @@ def test_padding_of_a_row_changes_no_bit(
     everyone = st.sampled_from(range(len(layer.stored)))
     neurons: I32 = np.array(sorted(data.draw(st.sets(everyone, min_size=1))), np.int32)
     padded = np.pad(neurons, (0, padding), constant_values=-1)
-    y, again = (
-        core.sparse_ffn(layer.stored, layer.activation, layer.x, row, threads, layer.form)
-        for row in (neurons, padded)
-    )
+    y, again = (layer.sparse(core, layer.stored, row, threads) for row in (neurons, padded))
     np.testing.assert_array_equal(again, y)
 
 
@@ -101,7 +109,7 @@ def test_dense_ffn_gives_output_and_scores(
 ) -> None:
     weights = f32(np.random.default_rng(seed).integers(0, 2, len(layer.x)))
     y, abs_sum, sq_sum = core.dense_ffn(
-        layer.stored, layer.activation, layer.x, weights, threads, layer.form
+        layer.stored, layer.activation, layer.x, weights, threads, layer.form, layer.plain
     )
     ffn = layer.meant()
     hidden = ffn.hidden()
@@ -165,10 +173,12 @@ def test_a_width_that_has_no_whole_groups_is_refused(core: NativeCore) -> None:
             core.dense_ffn(stored, "silu", x, np.ones(1, np.float32), 1, form)
 
 
-@given(st.sampled_from(FORMS), st.integers(1, 60))
-def test_both_sides_agree_on_the_size(native_core: Path, form: BundleFormat, groups: int) -> None:
-    size = NativeCore(native_core).bundle_bytes(form, 32 * groups)
-    assert size == bundles.bundle_bytes(32 * groups, form)
+@given(st.sampled_from(FORMS), st.integers(1, 60), st.booleans())
+def test_both_sides_agree_on_the_size(
+    native_core: Path, form: BundleFormat, groups: int, gated: bool
+) -> None:
+    size = NativeCore(native_core).bundle_bytes(form, 32 * groups, gated)
+    assert size == bundles.bundle_bytes(32 * groups, form, gated=gated)
 
 
 @given(st.sampled_from(FORMS), seeds, st.floats(1e-3, 1e3))
@@ -242,8 +252,20 @@ def test_bytes_of_a_bundle_are_the_documented_ones() -> None:
     assert not stored[0, 58:].any()
 
 
+def test_bytes_of_a_plain_bundle_are_the_documented_ones() -> None:
+    weights = np.zeros((1, 2, 32), np.float32)
+    weights[0, 0, :3] = (7, 1, -2)
+    weights[0, 1, 29] = -0.5
+    stored = bundles.quantise(weights, "int4")
+    assert stored.shape == (1, 64)
+    assert stored[0, :4].tolist() == [0x8F, 0x89, 0x86, 0x88]
+    assert stored[0, 32:36].tolist() == [0x00, 0x3C, 0, 0]  # 1.0, 0.0 as float16
+    assert stored[0, 36:40].tolist() == [29, 0, 0x00, 0xB8]  # -0.5 as float16
+    assert not stored[0, 40:].any()
+
+
 def test_what_cannot_be_quantised_is_refused() -> None:
-    for weights in (np.ones((2, 3, 33)), np.ones((2, 2, 32)), np.full((1, 3, 32), np.nan),
+    for weights in (np.ones((2, 3, 33)), np.ones((2, 4, 32)), np.full((1, 3, 32), np.nan),
                     np.full((1, 3, 32), 1e9)):  # fmt: skip
         for form in FORMS:
             with pytest.raises(LoweringError, match=form):

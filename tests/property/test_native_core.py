@@ -32,10 +32,12 @@ def ffns(draw: st.DrawFn, most_tokens: int) -> Ffn:
     tokens = draw(st.integers(1, most_tokens))
     rng = np.random.default_rng(draw(seeds))
     scale = draw(st.sampled_from([0.1, 1.0, 20.0]))
-    bundles = rng.standard_normal((d_ff, 3, d_model)) / np.sqrt(d_model)
-    bundles[:, 2] *= np.sqrt(d_model / d_ff)
+    rows = draw(st.sampled_from([2, 3]))
+    bundles = rng.standard_normal((d_ff, rows, d_model)) / np.sqrt(d_model)
+    bundles[:, -1] *= np.sqrt(d_model / d_ff)
+    bias = f32(rng.standard_normal(d_ff)) if rows == 2 and draw(st.booleans()) else None
     x = rng.standard_normal((tokens, d_model)) * scale
-    return Ffn(f32(bundles), f32(x), draw(st.sampled_from(ACTIVATIONS)))
+    return Ffn(f32(bundles), f32(x), draw(st.sampled_from(ACTIVATIONS)), bias)
 
 
 @each_isa
@@ -46,7 +48,7 @@ def test_sparse_ffn_is_the_ffn_of_the_chosen_neurons(
     everyone = st.sampled_from(range(len(ffn.bundles)))
     chosen = data.draw(st.sets(everyone, min_size=1) | st.just(set(range(len(ffn.bundles)))))
     neurons: I32 = np.array(sorted(chosen), np.int32)
-    y = core.sparse_ffn(ffn.bundles, ffn.activation, ffn.x, neurons, threads)
+    y = core.sparse_ffn(ffn.bundles, ffn.activation, ffn.x, neurons, threads, plain=ffn.plain)
     assert_near(y, ffn.hidden()[:, neurons] @ ffn.down()[neurons], ffn.scale())
 
 
@@ -55,10 +57,11 @@ def test_sparse_ffn_is_the_ffn_of_the_chosen_neurons(
 def test_other_neurons_do_not_matter(core: NativeCore, ffn: Ffn, data: st.DataObject) -> None:
     everyone = st.sampled_from(range(len(ffn.bundles)))
     neurons: I32 = np.array(sorted(data.draw(st.sets(everyone, min_size=1))), np.int32)
-    y = core.sparse_ffn(ffn.bundles, ffn.activation, ffn.x, neurons)
+    y = core.sparse_ffn(ffn.bundles, ffn.activation, ffn.x, neurons, plain=ffn.plain)
     garbage = np.full_like(ffn.bundles, np.nan)
     garbage[neurons] = ffn.bundles[neurons]
-    np.testing.assert_array_equal(core.sparse_ffn(garbage, ffn.activation, ffn.x, neurons), y)
+    again = core.sparse_ffn(garbage, ffn.activation, ffn.x, neurons, plain=ffn.plain)
+    np.testing.assert_array_equal(again, y)
 
 
 @each_isa
@@ -69,8 +72,8 @@ def test_padding_of_a_row_changes_no_bit(
     everyone = st.sampled_from(range(len(ffn.bundles)))
     neurons: I32 = np.array(sorted(data.draw(st.sets(everyone, min_size=1))), np.int32)
     padded = np.pad(neurons, (0, padding), constant_values=-1)
-    y = core.sparse_ffn(ffn.bundles, ffn.activation, ffn.x, neurons, threads)
-    again = core.sparse_ffn(ffn.bundles, ffn.activation, ffn.x, padded, threads)
+    y = core.sparse_ffn(ffn.bundles, ffn.activation, ffn.x, neurons, threads, plain=ffn.plain)
+    again = core.sparse_ffn(ffn.bundles, ffn.activation, ffn.x, padded, threads, plain=ffn.plain)
     np.testing.assert_array_equal(again, y)
 
 
@@ -95,7 +98,9 @@ def test_dense_ffn_gives_output_and_scores(
     core: NativeCore, ffn: Ffn, threads: int, seed: int
 ) -> None:
     weights = f32(np.random.default_rng(seed).integers(0, 2, len(ffn.x)))
-    y, abs_sum, sq_sum = core.dense_ffn(ffn.bundles, ffn.activation, ffn.x, weights, threads)
+    y, abs_sum, sq_sum = core.dense_ffn(
+        ffn.bundles, ffn.activation, ffn.x, weights, threads, plain=ffn.plain
+    )
     hidden = ffn.hidden()
     norms = np.sqrt((hidden**2).sum(-1, keepdims=True)).clip(1e-15)
     unit = hidden / norms
@@ -112,9 +117,10 @@ def test_dense_ffn_does_not_depend_on_threads_beyond_rounding(
     core: NativeCore, ffn: Ffn, threads: int
 ) -> None:
     weights = np.ones(len(ffn.x), np.float32)
-    first = core.dense_ffn(ffn.bundles, ffn.activation, ffn.x, weights, threads)
-    again = core.dense_ffn(ffn.bundles, ffn.activation, ffn.x, weights, threads)
-    serial = core.dense_ffn(ffn.bundles, ffn.activation, ffn.x, weights)
+    first, again, serial = (
+        core.dense_ffn(ffn.bundles, ffn.activation, ffn.x, weights, count, plain=ffn.plain)
+        for count in (threads, threads, 1)
+    )
     for one, other in zip(first, again, strict=True):
         np.testing.assert_array_equal(one, other)
     assert_near(first[0], serial[0].astype(np.float64), ffn.scale(), 1e-6)

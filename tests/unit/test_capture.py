@@ -38,7 +38,10 @@ def test_sites_tell_where_and_how_wide(family: str) -> None:
     sites = find_ffns(tiny_model(family))
     assert [s.layer for s in sites] == list(range(LAYERS))
     assert {(s.d_model, s.d_ff) for s in sites} == {(64, D_FF)}
-    assert sites[0].activation == ("gelu_tanh" if "gemma" in family else "silu")
+    others = {"gpt_neox": "gelu", "opt": "relu", "phi": "gelu_tanh"}
+    wanted = "gelu_tanh" if "gemma" in family else others.get(family, "silu")
+    assert {s.activation for s in sites} == {wanted}
+    assert {s.gate is None for s in sites} == {family in others}
 
 
 def test_an_unknown_family_is_named_with_the_known_ones() -> None:

@@ -44,6 +44,12 @@ bool are_sizes(int64_t d_ff, int64_t d_model, int64_t tokens, int64_t threads) {
   return d_ff > 0 && d_model > 0 && tokens > 0 && threads > 0;
 }
 
+glass::FfnBundle bundle_of(const void* bundles, int32_t format, int64_t gated, const float* bias,
+                           int64_t d_ff, int64_t d_model) {
+  const auto form = static_cast<glass::BundleFormat>(format);
+  return {bundles, d_ff, d_model, form, gated != 0, bias};
+}
+
 }  // namespace
 
 GLASS_API const char* glass_core_status_message(int32_t status) {
@@ -68,14 +74,15 @@ GLASS_API int32_t glass_core_check_neurons(const int32_t* neurons, int64_t count
   return code(glass::check_neurons(span(neurons, count), d_ff));
 }
 
-// bundles [F,3,D], or [F,bundle_bytes] of integers, x and y [S,D], neurons [count], which may end
-// in padding.
-GLASS_API int32_t glass_core_sparse_ffn(const void* bundles, int32_t format, int64_t d_ff,
-                                        int64_t d_model, int32_t activation, const float* x,
-                                        int64_t tokens, const int32_t* neurons, int64_t count,
-                                        float* y, int64_t threads) {
+// bundles [F,3,D], or [F,2,D] of an FFN that is not gated, or [F,bundle_bytes] of integers, bias
+// [F] or null, x and y [S,D], neurons [count], which may end in padding.
+GLASS_API int32_t glass_core_sparse_ffn(const void* bundles, int32_t format, int64_t gated,
+                                        const float* bias, int64_t d_ff, int64_t d_model,
+                                        int32_t activation, const float* x, int64_t tokens,
+                                        const int32_t* neurons, int64_t count, float* y,
+                                        int64_t threads) {
   if (!are_sizes(d_ff, d_model, tokens, threads)) return kInvalid;
-  const glass::FfnBundle ffn{bundles, d_ff, d_model, static_cast<glass::BundleFormat>(format)};
+  const glass::FfnBundle ffn = bundle_of(bundles, format, gated, bias, d_ff, d_model);
   auto scratch = scratch_of<float>(glass::sparse_ffn_scratch(ffn, tokens, threads));
   glass::ThreadParallel parallel(threads);
   return code(glass::sparse_ffn(ffn, static_cast<glass::Activation>(activation),
@@ -83,14 +90,14 @@ GLASS_API int32_t glass_core_sparse_ffn(const void* bundles, int32_t format, int
                                 span(y, tokens * d_model), span(scratch), parallel.get()));
 }
 
-// bundles [F,3,D], or [F,bundle_bytes] of integers, x and y [S,D], score_weights [S], abs_sum and
-// sq_sum [F].
-GLASS_API int32_t glass_core_dense_ffn(const void* bundles, int32_t format, int64_t d_ff,
-                                       int64_t d_model, int32_t activation, const float* x,
-                                       int64_t tokens, const float* score_weights, float* y,
-                                       float* abs_sum, float* sq_sum, int64_t threads) {
+// bundles and bias as above, x and y [S,D], score_weights [S], abs_sum and sq_sum [F].
+GLASS_API int32_t glass_core_dense_ffn(const void* bundles, int32_t format, int64_t gated,
+                                       const float* bias, int64_t d_ff, int64_t d_model,
+                                       int32_t activation, const float* x, int64_t tokens,
+                                       const float* score_weights, float* y, float* abs_sum,
+                                       float* sq_sum, int64_t threads) {
   if (!are_sizes(d_ff, d_model, tokens, threads)) return kInvalid;
-  const glass::FfnBundle ffn{bundles, d_ff, d_model, static_cast<glass::BundleFormat>(format)};
+  const glass::FfnBundle ffn = bundle_of(bundles, format, gated, bias, d_ff, d_model);
   auto scratch = scratch_of<float>(glass::dense_ffn_scratch(ffn, tokens, threads));
   glass::ThreadParallel parallel(threads);
   return code(glass::dense_ffn(ffn, static_cast<glass::Activation>(activation),
@@ -99,8 +106,8 @@ GLASS_API int32_t glass_core_dense_ffn(const void* bundles, int32_t format, int6
                                span(scratch), parallel.get()));
 }
 
-GLASS_API int64_t glass_core_bundle_bytes(int32_t format, int64_t d_model) {
-  return glass::bundle_bytes(static_cast<glass::BundleFormat>(format), d_model);
+GLASS_API int64_t glass_core_bundle_bytes(int32_t format, int64_t d_model, int64_t gated) {
+  return glass::bundle_bytes(static_cast<glass::BundleFormat>(format), d_model, gated != 0);
 }
 
 GLASS_API int64_t glass_core_row_bytes(int32_t format, int64_t depth) {

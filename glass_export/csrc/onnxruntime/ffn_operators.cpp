@@ -7,21 +7,34 @@ namespace glass::onnxruntime_ops {
 namespace {
 
 // The bundle's format follows from its element type and size.
-bool bundle_of(Call& call, const Tensor& x, const Tensor& bundle, FfnBundle& ffn) {
-  const int64_t d_model = x.last_size();
-  ffn = {bundle.data, bundle.sizes[0], d_model, BundleFormat::kFloat32};
-  if (bundle.type == kFloat && bundle.rank == 3 && bundle.sizes[1] == 3 &&
+bool bundle_of(Call& call, const Tensor& x, const Tensor& bundle, bool gated, FfnBundle& ffn) {
+  const int64_t d_model = x.last_size(), rows = bundle_rows(gated);
+  ffn = {bundle.data, bundle.sizes[0], d_model, BundleFormat::kFloat32, gated};
+  if (bundle.type == kFloat && bundle.rank == 3 && bundle.sizes[1] == rows &&
       bundle.sizes[2] == d_model) {
     return true;
   }
   const bool bytes = bundle.type == kUint8 && bundle.rank == 2;
-  return call.require(
-      bytes && bundle_format(bundle.sizes[1], d_model, ffn.format),
-      "bundle: got %s for x %s, expected float [F,3,%" PRId64
-      "] or, if D is a "
-      "multiple of %" PRId64 ", uint8 [F,%" PRId64 "] (int8) or [F,%" PRId64 "] (int4)",
-      describe(bundle).c_str(), describe(x).c_str(), d_model, kGroupSize,
-      bundle_bytes(BundleFormat::kInt8, d_model), bundle_bytes(BundleFormat::kInt4, d_model));
+  return call.require(bytes && bundle_format(bundle.sizes[1], d_model, ffn.format, gated),
+                      "bundle: got %s for x %s, expected float [F,%" PRId64 ",%" PRId64
+                      "] or, if D is a "
+                      "multiple of %" PRId64 ", uint8 [F,%" PRId64 "] (int8) or [F,%" PRId64
+                      "] (int4)",
+                      describe(bundle).c_str(), describe(x).c_str(), rows, d_model, kGroupSize,
+                      bundle_bytes(BundleFormat::kInt8, d_model, gated),
+                      bundle_bytes(BundleFormat::kInt4, d_model, gated));
+}
+
+// The bias of a plain FFN, input 3, which a node may leave out.
+bool read_bias(Call& call, FfnBundle& ffn) {
+  Tensor bias;
+  bool present = false;
+  if (!call.optional_input(3, bias, present)) return false;
+  if (!present) return true;
+  ffn.bias = bias.values<float>().data;
+  return call.require(bias.rank == 1 && bias.sizes[0] == ffn.d_ff,
+                      "bias: got %s, expected float [%" PRId64 "]", describe(bias).c_str(),
+                      ffn.d_ff);
 }
 
 // x [..,D] and the bundle, inputs 0 and 1, and the memory of y, output 0.
@@ -32,7 +45,7 @@ struct Layer {
   Span<float> y;
 };
 
-bool read_layer(Call& call, Layer& layer) {
+bool read_layer(Call& call, bool gated, Layer& layer) {
   Tensor bundle;
   if (!call.input(0, layer.x) || !call.input(1, bundle)) return false;
   if (!call.require(layer.x.rank > 0 && layer.x.count() > 0,
@@ -41,21 +54,24 @@ bool read_layer(Call& call, Layer& layer) {
     return false;
   }
   layer.tokens = layer.x.count() / layer.x.last_size();
-  return bundle_of(call, layer.x, bundle, layer.ffn) &&
+  return bundle_of(call, layer.x, bundle, gated, layer.ffn) &&
+         (gated || read_bias(call, layer.ffn)) &&
          call.output(0, layer.x.sizes, layer.x.rank, layer.y);
 }
 
 }  // namespace
 
-OrtStatus* SparseFfn::init(const Attributes& attributes) {
+template <bool kGated>
+OrtStatus* SparseFfnOf<kGated>::init(const Attributes& attributes) {
   OrtStatus* status = attributes.integer("layer", layer_);
   return status != nullptr ? status : attributes.activation(activation_);
 }
 
-void SparseFfn::run(Call& call) const {
+template <bool kGated>
+void SparseFfnOf<kGated>::run(Call& call) const {
   Layer layer;
   Tensor indices;
-  if (!read_layer(call, layer) || !call.input(2, indices)) return;
+  if (!read_layer(call, kGated, layer) || !call.input(2, indices)) return;
   const int64_t kept = indices.last_size();
   const bool fits = indices.rank == 2 && layer_ >= 0 && layer_ < indices.sizes[0] && kept >= 1 &&
                     kept <= layer.ffn.d_ff;
@@ -75,10 +91,11 @@ void SparseFfn::run(Call& call) const {
                           memory, parallel));
 }
 
-void DenseFfn::run(Call& call) const {
+template <bool kGated>
+void DenseFfnOf<kGated>::run(Call& call) const {
   Layer layer;
   Tensor score_weights;
-  if (!read_layer(call, layer) || !call.input(2, score_weights)) return;
+  if (!read_layer(call, kGated, layer) || !call.input(2, score_weights)) return;
   if (!call.require(score_weights.count() == layer.tokens,
                     "score_weights: got %s for x %s, expected a number for each token",
                     describe(score_weights).c_str(), describe(layer.x).c_str())) {
@@ -94,5 +111,10 @@ void DenseFfn::run(Call& call) const {
                          score_weights.values<float>(), layer.y, abs_sum, sq_sum, memory,
                          parallel));
 }
+
+template class SparseFfnOf<true>;
+template class SparseFfnOf<false>;
+template class DenseFfnOf<true>;
+template class DenseFfnOf<false>;
 
 }  // namespace glass::onnxruntime_ops

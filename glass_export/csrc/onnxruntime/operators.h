@@ -12,6 +12,7 @@
 
 #include <onnxruntime_c_api.h>
 
+#include <array>
 #include <iterator>
 #include <memory>
 #include <string>
@@ -45,13 +46,27 @@ class Attributes {
   const OrtKernelInfo* info_;
 };
 
+// x, the bundle, another input, and of a plain FFN the bias.
+template <bool kGated>
+constexpr auto ffn_inputs(ONNXTensorElementDataType third) {
+  if constexpr (kGated) {
+    return std::array{kFloat, kAny, third};
+  } else {
+    return std::array{kFloat, kAny, third, kFloat};
+  }
+}
+
 // SparseFFN(x float [..,D], bundle, indices int32 [L,K]) -> y float [..,D]: the neurons of row
 // `layer` of the indices, which are ascending and may end in padding, -1. A bundle is float [F,3,D]
 // or uint8 [F,bundle_bytes()]. Attributes: int layer, string activation.
-class SparseFfn {
+//
+// PlainSparseFFN, of an FFN without a gate, takes bundles [F,2,D] and one input more, bias float
+// [F], which is optional.
+template <bool kGated>
+class SparseFfnOf {
  public:
-  static constexpr const char* kName = "SparseFFN";
-  static constexpr ONNXTensorElementDataType kInputs[] = {kFloat, kAny, kInt32};
+  static constexpr const char* kName = kGated ? "SparseFFN" : "PlainSparseFFN";
+  static constexpr auto kInputs = ffn_inputs<kGated>(kInt32);
   static constexpr ONNXTensorElementDataType kOutputs[] = {kFloat};
   static constexpr size_t kRequiredInputs = 3;
   static constexpr bool kKeepsShape = true;
@@ -65,12 +80,16 @@ class SparseFfn {
   mutable PackedBundles packed_;  // locks itself
 };
 
+using SparseFfn = SparseFfnOf<true>;
+using PlainSparseFfn = SparseFfnOf<false>;
+
 // DenseFFN(x float [..,D], bundle, score_weights float [S]) -> y float [..,D], abs_sum float [F],
-// sq_sum float [F] for S tokens in x. Attribute: string activation.
-class DenseFfn {
+// sq_sum float [F] for S tokens in x. Attribute: string activation. PlainDenseFFN as above.
+template <bool kGated>
+class DenseFfnOf {
  public:
-  static constexpr const char* kName = "DenseFFN";
-  static constexpr ONNXTensorElementDataType kInputs[] = {kFloat, kAny, kFloat};
+  static constexpr const char* kName = kGated ? "DenseFFN" : "PlainDenseFFN";
+  static constexpr auto kInputs = ffn_inputs<kGated>(kFloat);
   static constexpr ONNXTensorElementDataType kOutputs[] = {kFloat, kFloat, kFloat};
   static constexpr size_t kRequiredInputs = 3;
   static constexpr bool kKeepsShape = true;
@@ -81,6 +100,9 @@ class DenseFfn {
  private:
   Activation activation_ = Activation::kSilu;
 };
+
+using DenseFfn = DenseFfnOf<true>;
+using PlainDenseFfn = DenseFfnOf<false>;
 
 // Linear(x float [..,D], weight uint8 [N,row_bytes()], bias float [N]) -> y float [..,N]; the bias
 // is optional.

@@ -27,6 +27,8 @@ class OperatorSet {
       : api_(api),
         sparse_ffn_(api, threads),
         dense_ffn_(api, threads),
+        plain_sparse_ffn_(api, threads),
+        plain_dense_ffn_(api, threads),
         linear_(api, threads),
         embedding_(api, threads) {}
   ~OperatorSet() {
@@ -34,7 +36,8 @@ class OperatorSet {
   }
 
   OrtStatus* init() {
-    const OrtCustomOp* const all[] = {&sparse_ffn_, &dense_ffn_, &linear_, &embedding_};
+    const OrtCustomOp* const all[] = {&sparse_ffn_,      &dense_ffn_, &plain_sparse_ffn_,
+                                      &plain_dense_ffn_, &linear_,    &embedding_};
     OrtStatus* status = api_.CreateCustomOpDomain(kDomain, &domain_);
     for (const OrtCustomOp* op : all) {
       if (status == nullptr) status = api_.CustomOpDomain_Add(domain_, op);
@@ -48,6 +51,8 @@ class OperatorSet {
   const OrtApi& api_;
   OperatorOf<SparseFfn> sparse_ffn_;
   OperatorOf<DenseFfn> dense_ffn_;
+  OperatorOf<PlainSparseFfn> plain_sparse_ffn_;
+  OperatorOf<PlainDenseFfn> plain_dense_ffn_;
   OperatorOf<Linear> linear_;
   OperatorOf<Embedding> embedding_;
   OrtCustomOpDomain* domain_ = nullptr;

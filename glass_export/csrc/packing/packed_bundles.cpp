@@ -37,14 +37,16 @@ const uint8_t* bundle_at(const FfnBundle& ffn, int64_t neuron, int64_t bytes) {
 bool PackedBundles::holds(const FfnBundle& ffn, Span<const int32_t> neurons) const {
   if (neurons.size != neurons_.size() || ffn.data != source_.data || ffn.d_ff != source_.d_ff ||
       ffn.d_model != source_.d_model || ffn.format != source_.format ||
+      ffn.gated != source_.gated || ffn.bias != source_.bias ||
       !std::equal(neurons.begin(), neurons.end(), neurons_.begin())) {
     return false;
   }
-  const int64_t bytes = bundle_bytes(ffn.format, ffn.d_model);
+  const int64_t bytes = bundle_bytes(ffn.format, ffn.d_model, ffn.gated);
   for (size_t i = 0; i < kSamples; ++i) {
     const size_t place = i * (neurons_.size() - 1) / (kSamples - 1);
     const uint8_t* const copied = copy_.data() + static_cast<int64_t>(place) * bytes;
     if (std::memcmp(copied, bundle_at(ffn, neurons_[place], bytes), bytes) != 0) return false;
+    if (ffn.bias != nullptr && bias_[place] != ffn.bias[neurons_[place]]) return false;
   }
   return true;
 }
@@ -52,7 +54,7 @@ bool PackedBundles::holds(const FfnBundle& ffn, Span<const int32_t> neurons) con
 bool PackedBundles::pack(const FfnBundle& ffn, Span<const int32_t> neurons,
                          const Parallel& parallel) {
   if (check_neurons(neurons, ffn.d_ff) != Status::kOk) return false;
-  const int64_t bytes = bundle_bytes(ffn.format, ffn.d_model);
+  const int64_t bytes = bundle_bytes(ffn.format, ffn.d_model, ffn.gated);
   const size_t size = neurons.size * static_cast<size_t>(bytes);
   neurons_.clear();
   if (copy_.size() != size) {
@@ -62,6 +64,8 @@ bool PackedBundles::pack(const FfnBundle& ffn, Span<const int32_t> neurons,
   if (copy_.data() == nullptr) return false;
   source_ = ffn;
   neurons_.assign(neurons.begin(), neurons.end());
+  bias_.resize(ffn.bias == nullptr ? 0 : neurons.size);
+  for (size_t k = 0; k < bias_.size(); ++k) bias_[k] = ffn.bias[neurons[k]];
   places_.resize(neurons.size);
   std::iota(places_.begin(), places_.end(), 0);
   struct Work {
@@ -90,6 +94,7 @@ PackedChoice PackedBundles::choose(const FfnBundle& ffn, Span<const int32_t> row
   if (!lock.owns_lock() || (!holds(ffn, neurons) && !pack(ffn, neurons, parallel))) return choice;
   choice.ffn.data = copy_.data();
   choice.ffn.d_ff = static_cast<int64_t>(neurons_.size());
+  choice.ffn.bias = bias_.empty() ? nullptr : bias_.data();
   choice.neurons = {places_.data(), places_.size()};
   choice.lock = std::move(lock);
   return choice;

@@ -42,6 +42,7 @@ class PackedBundles {
   std::mutex mutex_;
   FfnBundle source_;
   HugePages::Block copy_;
+  std::vector<float> bias_;       // of the neurons; empty where there is none
   std::vector<int32_t> neurons_;  // that the copy holds
   std::vector<int32_t> places_;   // 0, 1, ...: where they are in it
 };

@@ -71,6 +71,8 @@ void add_scores(const Dense& dense, const Block& block, int64_t thread) {
 
 void compute_float_hidden(const Dense& dense, const Block& block, Part part) {
   internal::HiddenTask task;
+  task.bundle_rows = bundle_rows(dense.ffn.gated);
+  task.bias = internal::biases(dense.ffn, part.begin);
   task.bundles = internal::float_bundles(dense.ffn, part.begin);
   task.count = part.end - part.begin;
   task.d_model = dense.ffn.d_model;
@@ -84,6 +86,8 @@ void compute_float_hidden(const Dense& dense, const Block& block, Part part) {
 void compute_integer_hidden(const Dense& dense, const Block& block,
                             const internal::QuantisedTokens& x, Part part) {
   internal::IntegerHiddenTask task;
+  task.bundle_rows = bundle_rows(dense.ffn.gated);
+  task.bias = internal::biases(dense.ffn, part.begin);
   task.format = dense.ffn.format;
   task.bundles = internal::integer_bundles(dense.ffn, part.begin);
   task.count = part.end - part.begin;
@@ -100,6 +104,7 @@ void compute_integer_hidden(const Dense& dense, const Block& block,
 template <class Task>
 Task down_task(const Dense& dense, const Block& block, Part columns, int64_t thread) {
   Task task;
+  task.bundle_rows = bundle_rows(dense.ffn.gated);
   task.d_ff = dense.ffn.d_ff;
   task.d_model = dense.ffn.d_model;
   task.hidden = dense.hidden;
@@ -158,6 +163,8 @@ void run_many_tokens(const Dense& dense, const Block& block) {
 template <class Task>
 Task few_tokens_task(const Dense& dense, const Block& block, Part part, float* y) {
   Task task;
+  task.bundle_rows = bundle_rows(dense.ffn.gated);
+  task.bias = internal::biases(dense.ffn, part.begin);
   task.count = part.end - part.begin;
   task.d_model = dense.ffn.d_model;
   task.activation = dense.activation;

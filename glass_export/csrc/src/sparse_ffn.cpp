@@ -16,6 +16,8 @@ template <class Task>
 Task task_of(const FfnBundle& ffn, Activation activation, Span<const int32_t> neurons,
              internal::Part part, int64_t tokens, float* y) {
   Task task;
+  task.bundle_rows = bundle_rows(ffn.gated);
+  task.bias = ffn.bias;
   task.neurons = neurons.data + part.begin;
   task.count = part.end - part.begin;
   task.d_model = ffn.d_model;
@@ -27,17 +29,21 @@ Task task_of(const FfnBundle& ffn, Activation activation, Span<const int32_t> ne
 
 }  // namespace
 
-int64_t bundle_bytes(BundleFormat format, int64_t d_model) {
-  if (format == BundleFormat::kFloat32) return 3 * d_model * int64_t{sizeof(float)};
-  return internal::ceil_to(3 * row_bytes(format, d_model) + kOutliers * kOutlierBytes,
+int64_t bundle_rows(bool gated) { return gated ? 3 : 2; }
+
+int64_t bundle_bytes(BundleFormat format, int64_t d_model, bool gated) {
+  const int64_t rows = bundle_rows(gated);
+  if (format == BundleFormat::kFloat32) return rows * d_model * int64_t{sizeof(float)};
+  return internal::ceil_to(rows * row_bytes(format, d_model) + kOutliers * kOutlierBytes,
                            internal::kLineFloats * int64_t{sizeof(float)});
 }
 
-bool bundle_format(int64_t bytes, int64_t d_model, BundleFormat& format) {
+bool bundle_format(int64_t bytes, int64_t d_model, BundleFormat& format, bool gated) {
   for (const BundleFormat each : {BundleFormat::kInt8, BundleFormat::kInt4}) {
     format = each;
-    if (d_model > 0 && d_model % kGroupSize == 0 && bytes == bundle_bytes(each, d_model))
+    if (d_model > 0 && d_model % kGroupSize == 0 && bytes == bundle_bytes(each, d_model, gated)) {
       return true;
+    }
   }
   return false;
 }

@@ -16,7 +16,7 @@ from glass_export.manifest import TargetInfo
 from glass_export.runtime.base import IndexArray
 from glass_export.runtime.onnxruntime.graphs import Buffer, Graph, Loader
 from glass_export.runtime.onnxruntime.model_file import Attributes
-from glass_export.spec import ModelDims
+from glass_export.spec import ModelDims, TensorSpec
 
 Bind = Callable[[Graph], None]
 """Binds what the decode graph always has: token, position, caches and logits."""
@@ -42,15 +42,26 @@ def make_decoder(target: TargetInfo, loader: Loader, dims: ModelDims, bind: Bind
     if target.custom_ops:
         return BundleDecoder(loader, dims, bind)
     if target.ffn_dtype == "fp32":
-        return RowDecoder(loader, dims, bind, one_size=_has_one_size(target))
+        return RowDecoder(loader, target, bind)
     return SessionDecoder(loader, dims, bind)
 
 
+def _row_inputs(target: TargetInfo) -> list[TensorSpec]:
+    """The inputs of decode that pack gives: rows of the chosen neurons."""
+    packed = {spec.name for spec in target.signatures["pack"].outputs}
+    return [spec for spec in target.signatures["decode"].inputs if spec.name in packed]
+
+
 def _has_one_size(target: TargetInfo) -> bool:
-    """Whether the inputs of decode share one symbol for the kept neurons of all layers."""
-    inputs = target.signatures["decode"].inputs
-    rows = [spec.shape[0] for spec in inputs if spec.name.startswith("down.")]
+    """Whether these share one symbol for the kept neurons of all layers."""
+    rows = [spec.shape[0] for spec in _row_inputs(target) if spec.name.startswith("down.")]
     return len(set(rows)) < len(rows)
+
+
+def _layer_of(spec: TensorSpec) -> tuple[str, int]:
+    """What an input of decode holds, and of which layer: down.3."""
+    part, _, layer = spec.name.partition(".")
+    return part, int(layer)
 
 
 def neurons_of(row: NDArray[np.int32]) -> NDArray[np.int32]:
@@ -83,9 +94,10 @@ class RowDecoder:
     Dense decoding reads the mapped weights in place, without packing.
     """
 
-    def __init__(self, loader: Loader, dims: ModelDims, bind: Bind, *, one_size: bool) -> None:
-        """``one_size``: the graphs know a single K, as those of version 0.1 do."""
-        self._dims, self._weights, self._one_size = dims, loader.weights, one_size
+    def __init__(self, loader: Loader, target: TargetInfo, bind: Bind) -> None:
+        self._weights, self._inputs = loader.weights, _row_inputs(target)
+        # The graphs of version 0.1 know a single K.
+        self._one_size = _has_one_size(target)
         self._pack, self._graph = loader.load("pack"), loader.load("decode", arena=True)
         self.rows: dict[str, Buffer] = {}
         self._kept: list[int] = []
@@ -120,18 +132,17 @@ class RowDecoder:
 
     def allocate_rows(self, kept: Sequence[int]) -> dict[str, Buffer]:
         """Memory for the rows of so many neurons in each layer."""
-        width = self._dims.d_model
-        return {
-            f"{part}.{layer}": Buffer.over(np.empty(shape, np.float32))
-            for layer, size in enumerate(kept)
-            for part, shape in (("gate_up", (2, size, width)), ("down", (size, width)))
-        }
+        rows = {}
+        for spec in self._inputs:
+            _, layer = _layer_of(spec)
+            shape = [kept[layer] if isinstance(size, str) else size for size in spec.shape]
+            rows[spec.name] = Buffer.over(np.empty(shape, np.float32))
+        return rows
 
     def _dense_rows(self) -> dict[str, Buffer]:
+        places = {spec.name: _layer_of(spec) for spec in self._inputs}
         return {
-            f"{part}.{layer}": self._weights[f"ffn.{layer}.{part}"]
-            for layer in range(self._dims.layers)
-            for part in ("gate_up", "down")
+            name: self._weights[f"ffn.{layer}.{part}"] for name, (part, layer) in places.items()
         }
 
     def _bind_rows(self, rows: dict[str, Buffer]) -> None:
@@ -175,19 +186,22 @@ class SessionDecoder:
         weights: dict[str, NDArray[Any]] = {}
         attributes: dict[str, Attributes] = {}
         for layer, row in enumerate(indices):
-            chosen = neurons_of(row)
-            gate_up, down = f"ffn.{layer}.gate_up", f"ffn.{layer}.down"
-            for name in (f"{gate_up}.integers", f"{gate_up}.scales"):
-                weights[name] = self._rows(name, chosen)
-            weights |= self._columns(down, chosen)
-            attributes[f"{gate_up}.integers"] = {"N": 2 * len(chosen)}
-            attributes[f"{down}.integers"] = {"K": len(chosen)}
+            chosen, ffn = neurons_of(row), f"ffn.{layer}"
+            names = [f"{ffn}.{part}" for part in ("gate_up", "up")]
+            (first,) = (name for name in names if f"{name}.integers" in self._loader.weights)
+            for name in (f"{first}.integers", f"{first}.scales", f"{ffn}.bias"):
+                if name in self._loader.weights:
+                    weights[name] = self._rows(name, chosen)
+            weights |= self._columns(f"{ffn}.down", chosen)
+            attributes[f"{first}.integers"] = {"N": len(weights[f"{first}.integers"])}
+            attributes[f"{ffn}.down.integers"] = {"K": len(chosen)}
         return self._loader.load_resized("decode", weights, attributes)
 
     def _rows(self, name: str, chosen: NDArray[np.int32]) -> NDArray[Any]:
-        """Chosen rows of gate over up. Shape: [2 F,..] -> [2 K,..]."""
-        stored = self._loader.weights[name].array
-        rows: NDArray[Any] = stored[np.concatenate([chosen, chosen + self._dims.d_ff])]
+        """Chosen rows of gate over up, or of up alone. Shape: [2 F,..] or [F,..] -> 2 K or K."""
+        stored, width = self._loader.weights[name].array, self._dims.d_ff
+        starts = range(0, len(stored), width)
+        rows: NDArray[Any] = stored[np.concatenate([chosen + start for start in starts])]
         return rows
 
     def _columns(self, name: str, chosen: NDArray[np.int32]) -> dict[str, NDArray[Any]]:

@@ -33,9 +33,15 @@ def _layer_norm(m: LoweredModule, node: fx.Node) -> Any:
     return torch.nn.functional.layer_norm(x, weight.shape, weight, bias, eps)
 
 
+def _positions(m: LoweredModule, node: fx.Node) -> Any:
+    ids, position = (m.value(argument) for argument in node.args)
+    return (torch.arange(ids.shape[1]) + position)[None]
+
+
 COMMON: Mapping[Any, Translator] = {
     LINEAR: _linear,
     EMBEDDING: _embedding,
+    torch.ops.glass_ir.positions.default: _positions,
     torch.ops.glass_ir.layer_norm.default: _layer_norm,
     **dict.fromkeys(
         (

@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from glass_export.errors import LoweringError
 from glass_export.graph import CapturedGraph, Weight, operand, shape_of
 from glass_export.spec import FfnSite
-from glass_export.targets.base import ffn_matrices, ffn_site
+from glass_export.targets.base import SiteWeights, ffn_site, ffn_weights
 
 Translator = Callable[["LoweredModule", fx.Node], Any]
 
@@ -27,13 +27,12 @@ Translator = Callable[["LoweredModule", fx.Node], Any]
 class Dialect:
     """What stands for each operator, and in which form weights are stored.
 
-    ``ffn_weights`` turns gate [F,D], up [F,D] and down [D,F] of a site into named stored weights;
-    ``rows`` does so with the weight [N,D] of a linear or embedding, which is a torch module where
-    there is no ``rows``.
+    ``ffn_weights`` turns the weights of a site into named stored weights; ``rows`` does so with the
+    weight [N,D] of a linear or embedding, which is a torch module where there is no ``rows``.
     """
 
     translators: Mapping[Any, Translator]
-    ffn_weights: Callable[[Weight, Weight, Weight], Mapping[str, Weight]]
+    ffn_weights: Callable[[SiteWeights], Mapping[str, Weight]]
     rows: Callable[[Weight], Weight] | None = None
 
 
@@ -124,18 +123,18 @@ class LoweredModule(nn.Module):
     def ffn(self, node: fx.Node) -> dict[str, Tensor]:
         """The stored weights of an FFN node, by the dialect's names."""
         site = ffn_site(self.source, self.sites, node)
-        parts = self.dialect.ffn_weights(*ffn_matrices(self.source, site))
+        parts = self.dialect.ffn_weights(ffn_weights(self.source, site))
         return {part: self.get_buffer(_ffn_name(site, part)) for part in parts}
 
     def _add_ffn(self, site: FfnSite) -> None:
-        for part, weight in self.dialect.ffn_weights(*ffn_matrices(self.source, site)).items():
+        for part, weight in self.dialect.ffn_weights(ffn_weights(self.source, site)).items():
             name = _ffn_name(site, part)
             self.register_buffer(name, self.store(replace(weight, name=name)))
 
     def _direct_weights(self) -> set[str]:
         """Names of the weights that neither a layer nor an FFN holds."""
         held = {self._layer_weight(node).name for node in self.source.nodes(LINEAR, EMBEDDING)}
-        held |= {w.name for site in self.sites for w in ffn_matrices(self.source, site)}
+        held |= {w.name for site in self.sites for w in ffn_weights(self.source, site).all}
         if self.dialect.rows is None:
             held |= {
                 self.source.weight(node.args[2]).name

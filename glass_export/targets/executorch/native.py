@@ -17,30 +17,25 @@ from glass_export.bundles import BundleFormat, bundle_bytes, quantise, quantise_
 from glass_export.graph import Weight, shape_of
 from glass_export.ops.kernels import ACTIVATION_CODES
 from glass_export.recipe import Dtype
+from glass_export.targets.base import SiteWeights
 from glass_export.targets.executorch.common import COMMON
 from glass_export.targets.executorch.module import EMBEDDING, LINEAR, Dialect, LoweredModule
 
 _IR, _KERNELS = torch.ops.glass_ir, torch.ops.glass
 
 
-def _bundle(gate: Weight, up: Weight, down: Weight) -> dict[str, Weight]:
-    """The FFN's weights neuron by neuron [F,3,D]: gate, up and down row."""
-    width, depth = gate.shape
-
-    def load() -> Tensor:
-        return torch.stack([gate.load(), up.load(), down.load().T], dim=1)
-
-    return {"bundle": Weight("bundle", (width, 3, depth), gate.dtype, load)}
+def _bundle(ffn: SiteWeights) -> dict[str, Weight]:
+    """The FFN's weights neuron by neuron, and the bias of a plain FFN that has one."""
+    return {"bundle": ffn.bundle()} | ({} if ffn.bias is None else {"bias": ffn.bias})
 
 
-def _integer_bundle(
-    form: BundleFormat, gate: Weight, up: Weight, down: Weight
-) -> dict[str, Weight]:
-    """The same in integers, uint8 [F,bytes]."""
-    width, depth = gate.shape
-    floats = _bundle(gate, up, down)["bundle"]
-    shape = (width, bundle_bytes(depth, form))
-    return {"bundle": _integers("bundle", floats, shape, lambda array: quantise(array, form))}
+def _integer_bundle(form: BundleFormat, ffn: SiteWeights) -> dict[str, Weight]:
+    """The same with integers, uint8 [F,bytes]."""
+    floats = ffn.bundle()
+    count, _, depth = floats.shape
+    shape = (count, bundle_bytes(depth, form, gated=ffn.gated))
+    bundle = _integers("bundle", floats, shape, lambda array: quantise(array, form))
+    return _bundle(ffn) | {"bundle": bundle}
 
 
 def _integer_rows(form: BundleFormat, weight: Weight) -> Weight:
@@ -59,15 +54,21 @@ def _integers(name: str, floats: Weight, shape: tuple[int, ...], change: Any) ->
 
 
 def _scoring_ffn(m: LoweredModule, node: fx.Node) -> Any:
-    x, *_, score_weights, activation = node.args
-    code = ACTIVATION_CODES[str(activation)]
-    return _KERNELS.dense_ffn(m.value(x), m.ffn(node)["bundle"], m.value(score_weights), code)
+    x, gate, *_, score_weights, activation = node.args
+    rest = m.value(score_weights), ACTIVATION_CODES[str(activation)]
+    ffn = m.ffn(node)
+    if gate is not None:
+        return _KERNELS.dense_ffn(m.value(x), ffn["bundle"], *rest)
+    return _KERNELS.plain_dense_ffn(m.value(x), ffn["bundle"], ffn.get("bias"), *rest)
 
 
 def _sparse_ffn(m: LoweredModule, node: fx.Node) -> Any:
-    x, *_, indices, layer, activation = node.args
-    code = ACTIVATION_CODES[str(activation)]
-    return _KERNELS.sparse_ffn(m.value(x), m.ffn(node)["bundle"], m.value(indices), layer, code)
+    x, gate, *_, indices, layer, activation = node.args
+    rest = m.value(indices), layer, ACTIVATION_CODES[str(activation)]
+    ffn = m.ffn(node)
+    if gate is not None:
+        return _KERNELS.sparse_ffn(m.value(x), ffn["bundle"], *rest)
+    return _KERNELS.plain_sparse_ffn(m.value(x), ffn["bundle"], ffn.get("bias"), *rest)
 
 
 def _rotary_attention(m: LoweredModule, node: fx.Node) -> Any:

@@ -12,6 +12,7 @@ from torch import Tensor, fx
 
 from glass_export.graph import Weight
 from glass_export.ops.ffn import ACTIVATIONS
+from glass_export.targets.base import SiteWeights
 from glass_export.targets.executorch.common import COMMON
 from glass_export.targets.executorch.module import Dialect, LoweredModule
 
@@ -27,20 +28,23 @@ def _add_rms_norm(x: Tensor, skip: Tensor, weight: Tensor, eps: float) -> tuple[
     return _rms_norm(total, weight, eps), total
 
 
-def _rows(gate: Weight, up: Weight, down: Weight) -> dict[str, Weight]:
-    """Three matrices [F,D]: a neuron is a row of each."""
-    return {
-        "gate": gate,
-        "up": up,
-        "down": down.derived("down", down.shape[::-1], lambda tensor: tensor.T),
-    }
+def _rows(ffn: SiteWeights) -> dict[str, Weight]:
+    """Matrices [F,D], and a bias [F,1]: a neuron is a row of each."""
+    down = ffn.down.derived("down", ffn.down.shape[::-1], lambda tensor: tensor.T)
+    rows = dict(zip(("gate", "up") if ffn.gated else ("up",), ffn.inputs, strict=True))
+    if ffn.bias is not None:
+        rows["bias"] = ffn.bias.derived("bias", (*ffn.bias.shape, 1), lambda t: t[:, None])
+    return rows | {"down": down}
 
 
 def _hidden(x: Tensor, rows: dict[str, Tensor], activation: object) -> Tensor:
     """H [S,K] of x [1,S,D]. The weights come first, because only activations are cheap to turn."""
-    turned = x[0].t()
-    gate, up = torch.mm(rows["gate"], turned), torch.mm(rows["up"], turned)
-    return (ACTIVATIONS[str(activation)](gate) * up).t()
+    turned, activate = x[0].t(), ACTIVATIONS[str(activation)]
+    if "gate" in rows:
+        gate, up = torch.mm(rows["gate"], turned), torch.mm(rows["up"], turned)
+        return (activate(gate) * up).t()
+    up = torch.mm(rows["up"], turned)
+    return activate(up + rows["bias"] if "bias" in rows else up).t()
 
 
 def _scoring_ffn(m: LoweredModule, node: fx.Node) -> Any:

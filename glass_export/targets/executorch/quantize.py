@@ -55,10 +55,10 @@ def quantized(model: PreTrainedModel, sites: list[FfnSite], dtype: Dtype) -> Ite
     Raises:
         LoweringError: see :func:`quantize`.
     """
-    ffns = tuple(f"{site.path}." for site in sites)
+    ffns = {path for site in sites for path in site.linears}
     with ExitStack() as undo:
         for name, layer in list(model.named_modules()) if dtype != "fp32" else []:
-            if isinstance(layer, (nn.Linear, nn.Embedding)) and not name.startswith(ffns):
+            if isinstance(layer, (nn.Linear, nn.Embedding)) and name not in ffns:
                 swap(undo, model, name, _rounded(layer, dtype))
         yield
 

@@ -26,7 +26,13 @@ from glass_export.recipe import TargetRecipe
 from glass_export.spec import FfnSite, TensorSpec
 from glass_export.targets.base import LoweringInput
 from glass_export.targets.onnx.builder import GraphBuilder
-from glass_export.targets.onnx.ffn import FfnForm, ffn_form, ffn_rows, row_specs
+from glass_export.targets.onnx.ffn import (
+    FfnForm,
+    ffn_form,
+    ffn_rows,
+    neuron_axis,
+    row_specs,
+)
 from glass_export.targets.onnx.matrices import translators
 from glass_export.targets.onnx.numerics import rounded
 from glass_export.targets.onnx.translate import TRANSLATORS, Translation
@@ -163,6 +169,8 @@ def _pack(source: LoweringInput, weights: WeightFile) -> GraphBuilder:
         layer = builder.constant(f"layer_{site.layer}", np.array(site.layer, np.int64))
         row, is_neuron = (builder.op("Gather", x, layer, axis=0) for x in (indices, are_neurons))
         kept = builder.op("Compress", row, is_neuron, axis=0)
-        for spec, weight in zip(row_specs(site), ffn_rows(source.prefill, site), strict=True):
-            builder.output(builder.op("Gather", builder.weight(weight), kept, axis=-2), spec)
+        specs = row_specs(source.prefill, site)
+        for part, weight in ffn_rows(source.prefill, site).items():
+            chosen = builder.op("Gather", builder.weight(weight), kept, axis=neuron_axis(part))
+            builder.output(chosen, specs[part])
     return builder

@@ -7,13 +7,15 @@ Legend: T tokens, L layers, D model width, F FFN width, K kept neurons.
 | rows | float32, gate over up [2,F,D] and down [F,D] | rows of the chosen neurons are inputs |
 | nbits | integers of gate over up by rows, of down by channels | a session made for the choice |
 | bundles | one run of bytes for each neuron | their indices are an input |
+
+A plain FFN has up [F,D] in the place of gate over up, and may have a bias [F].
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,7 +27,7 @@ from glass_export.bundles import GROUP, quantise
 from glass_export.graph import CapturedGraph, Weight
 from glass_export.recipe import Dtype, TargetRecipe
 from glass_export.spec import FfnSite, TensorSpec
-from glass_export.targets.base import ffn_matrices
+from glass_export.targets.base import ffn_weights
 from glass_export.targets.integer import named
 from glass_export.targets.onnx.builder import GraphBuilder
 from glass_export.targets.onnx.matrices import integer_rows, matmul_nbits, stored_names
@@ -74,6 +76,11 @@ def _activate(b: GraphBuilder, x: ir.Value, activation: str) -> ir.Value:
     return b.op("Relu", x)
 
 
+def _plain(b: GraphBuilder, up: ir.Value, bias: ir.Value | None, activation: object) -> ir.Value:
+    """act(up + bias)."""
+    return _activate(b, up if bias is None else b.op("Add", up, bias), str(activation))
+
+
 def _gated(b: GraphBuilder, both: ir.Value, axis: int, activation: object) -> ir.Value:
     """act(gate) * up, with both side by side along ``axis``."""
     gate, up = b.ops("Split", [both], 2, axis=axis, num_outputs=2)
@@ -85,7 +92,8 @@ def _with_scores(t: Translation, node: fx.Node, hidden: ir.Value, out: ir.Value)
 
     u_t m_t comes from one norm whose scale is the mask, as m_t is 0 or 1.
     """
-    scale = _score_scale(t, node.args[4], t.site(node).d_ff)
+    *_, score_weights, _ = node.args
+    scale = _score_scale(t, score_weights, t.site(node).d_ff)
     unit = t.builder.op("RMSNormalization", hidden, scale, axis=-1, epsilon=1e-30, stash_type=1)
     axes = t.ints(0, 1)
     sums = [t.builder.op(k, unit, axes, keepdims=0) for k in ("ReduceL1", "ReduceSumSquare")]
@@ -103,57 +111,77 @@ def _score_scale(t: Translation, score_weights: object, d_ff: int) -> ir.Value:
     return t.memo[key]
 
 
-def _gate_up(source: CapturedGraph, site: FfnSite) -> Weight:
-    """Gate over up [2,F,D]."""
-    gate, up, _ = ffn_matrices(source, site)
-    return gate.derived(
-        f"ffn.{site.layer}.gate_up",
-        (2, *gate.shape),
-        lambda tensor: torch.stack([tensor, up.load()]),
-    )
+def _inputs(source: CapturedGraph, site: FfnSite) -> dict[str, Weight]:
+    """What comes before down: ``gate_up`` [2,F,D], or ``up`` [F,D] and perhaps ``bias`` [F]."""
+    ffn = ffn_weights(source, site)
+    first, last = ffn.inputs[0], ffn.inputs[-1]
+    if ffn.gated:
+        both = first.derived(
+            f"ffn.{site.layer}.gate_up",
+            (2, *first.shape),
+            lambda tensor: torch.stack([tensor, last.load()]),
+        )
+        return {"gate_up": both}
+    parts = {"up": first} | ({} if ffn.bias is None else {"bias": ffn.bias})
+    return {part: replace(w, name=f"ffn.{site.layer}.{part}") for part, w in parts.items()}
 
 
 # Rows: float32 on any ONNX Runtime.
 
 
-def ffn_rows(source: CapturedGraph, site: FfnSite) -> tuple[Weight, Weight]:
-    """Gate over up [2,F,D], and down neuron by neuron [F,D]."""
-    *_, down = ffn_matrices(source, site)
+def ffn_rows(source: CapturedGraph, site: FfnSite) -> dict[str, Weight]:
+    """What comes before down, and ``down`` neuron by neuron [F,D]."""
+    down = ffn_weights(source, site).down
     rows = down.derived(f"ffn.{site.layer}.down", down.shape[::-1], lambda tensor: tensor.T)
-    return _gate_up(source, site), rows
+    return _inputs(source, site) | {"down": rows}
+
+
+def _rows_hidden(t: Translation, node: fx.Node, rows: Mapping[str, ir.Value]) -> ir.Value:
+    """The activation h [1,T,F] or [1,T,K]."""
+    x, activation = t.value(node.args[0]), node.args[-1]
+    first = rows["gate_up"] if "gate_up" in rows else rows["up"]
+    product = t.builder.op("FusedMatMul", x, first, domain=MICROSOFT, transB=1)
+    if "gate_up" in rows:
+        return _gated(t.builder, product, 0, activation)
+    return _plain(t.builder, product, rows.get("bias"), activation)
 
 
 def _scoring_rows(t: Translation, node: fx.Node) -> Values:
-    gate_up, down = (t.builder.weight(w) for w in ffn_rows(t.source, t.site(node)))
-    both = t.builder.op("FusedMatMul", t.value(node.args[0]), gate_up, domain=MICROSOFT, transB=1)
-    hidden = _gated(t.builder, both, 0, node.args[5])
-    return _with_scores(t, node, hidden, t.builder.op("MatMul", hidden, down))
+    weights = ffn_rows(t.source, t.site(node))
+    rows = {part: t.builder.weight(weight) for part, weight in weights.items()}
+    hidden = _rows_hidden(t, node, rows)
+    return _with_scores(t, node, hidden, t.builder.op("MatMul", hidden, rows["down"]))
 
 
 def _sparse_rows(t: Translation, node: fx.Node) -> Values:
-    layer, x = t.site(node).layer, t.value(node.args[0])
-    gate_up, down = t.memo[f"gate_up.{layer}"], t.memo[f"down.{layer}"]
-    both = t.builder.op("FusedMatMul", x, gate_up, domain=MICROSOFT, transB=1)
-    return t.builder.op("MatMul", _gated(t.builder, both, 0, node.args[6]), down)
+    site = t.site(node)
+    rows = {part: t.memo[f"{part}.{site.layer}"] for part in ffn_rows(t.source, site)}
+    return t.builder.op("MatMul", _rows_hidden(t, node, rows), rows["down"])
 
 
-def row_specs(site: FfnSite) -> list[TensorSpec]:
+def neuron_axis(part: str) -> int:
+    """The dimension of a part of ``ffn_rows`` that counts neurons."""
+    return -1 if part == "bias" else -2
+
+
+def row_specs(source: CapturedGraph, site: FfnSite) -> dict[str, TensorSpec]:
     """The chosen neurons' rows of one layer, as pack gives and decode takes them.
 
     Every layer has a dimension of its own: ONNX Runtime gives the same memory to values whose
     symbolic shapes are the same, and fails when one is larger than the other after all.
     """
-    kept = f"K_{site.layer}"
-    shapes = {"gate_up": (2, kept, site.d_model), "down": (kept, site.d_model)}
-    return [
-        TensorSpec(name=f"{part}.{site.layer}", dtype="float32", shape=shape)
-        for part, shape in shapes.items()
-    ]
+    specs = {}
+    for part, weight in ffn_rows(source, site).items():
+        shape: list[int | str] = list(weight.shape)
+        shape[neuron_axis(part)] = f"K_{site.layer}"
+        specs[part] = TensorSpec(name=f"{part}.{site.layer}", dtype="float32", shape=tuple(shape))
+    return specs
 
 
 def _declare_rows(t: Translation, _: fx.Node) -> None:
-    for spec in (spec for site in t.sites for spec in row_specs(site)):
-        t.memo[spec.name] = t.builder.input(spec)
+    for site in t.sites:
+        for spec in row_specs(t.source, site).values():
+            t.memo[spec.name] = t.builder.input(spec)
 
 
 ROWS = FfnForm({_SCORING: _scoring_rows, _SPARSE: _sparse_rows}, _declare_rows, packed=True)
@@ -166,25 +194,30 @@ ROWS = FfnForm({_SCORING: _scoring_rows, _SPARSE: _sparse_rows}, _declare_rows, 
 def _nbits(form: Dtype) -> FfnForm:
     assert form != "fp32"
 
-    def hidden(t: Translation, node: fx.Node, activation: object) -> ir.Value:
+    def hidden(t: Translation, node: fx.Node) -> ir.Value:
         site, b = t.site(node), t.builder
-        both = matmul_nbits(
+        inputs = _inputs(t.source, site)
+        gated, bias = "gate_up" in inputs, inputs.get("bias")
+        product = matmul_nbits(
             b,
             t.value(node.args[0]),
-            integer_rows(b, _gate_up(t.source, site), form),
+            integer_rows(b, inputs["gate_up" if gated else "up"], form),
+            None if bias is None else b.weight(bias),
             K=site.d_model,
-            N=2 * site.d_ff,
+            N=(2 if gated else 1) * site.d_ff,
             bits=BITS[form],
             block_size=GROUP,
         )
-        return _gated(b, both, -1, activation)
+        if gated:
+            return _gated(b, product, -1, node.args[-1])
+        return _activate(b, product, str(node.args[-1]))
 
     def scoring(t: Translation, node: fx.Node) -> Values:
-        h = hidden(t, node, node.args[5])
+        h = hidden(t, node)
         return _with_scores(t, node, h, _down_nbits(t, node, h))
 
     def sparse(t: Translation, node: fx.Node) -> Values:
-        return _down_nbits(t, node, hidden(t, node, node.args[6]))
+        return _down_nbits(t, node, hidden(t, node))
 
     return FfnForm({_SCORING: scoring, _SPARSE: sparse}, lambda t, node: None)
 
@@ -192,7 +225,7 @@ def _nbits(form: Dtype) -> FfnForm:
 def _down_nbits(t: Translation, node: fx.Node, hidden: ir.Value) -> ir.Value:
     """The down projection: int8 by channels, whatever the format of the others."""
     site = t.site(node)
-    *_, down = ffn_matrices(t.source, site)
+    down = ffn_weights(t.source, site).down
     names = stored_names(f"ffn.{site.layer}.down")
 
     def make() -> Arrays:
@@ -211,13 +244,14 @@ def _down_nbits(t: Translation, node: fx.Node, hidden: ir.Value) -> ir.Value:
 
 def _bundles(dtype: Dtype) -> FfnForm:
     def scoring(t: Translation, node: fx.Node) -> Values:
-        inputs = [t.value(node.args[0]), _bundle(t, node, dtype), t.value(node.args[4])]
-        return t.builder.ops("DenseFFN", inputs, 3, domain=GLASS, activation=node.args[5])
+        *_, score_weights, activation = node.args
+        name, inputs = _operator(t, node, dtype, "DenseFFN", score_weights)
+        return t.builder.ops(name, inputs, 3, domain=GLASS, activation=activation)
 
     def sparse(t: Translation, node: fx.Node) -> Values:
-        x, *_, indices, layer, activation = node.args
-        inputs = t.value(x), _bundle(t, node, dtype), t.value(indices)
-        return t.builder.op("SparseFFN", *inputs, domain=GLASS, layer=layer, activation=activation)
+        *_, indices, layer, activation = node.args
+        name, inputs = _operator(t, node, dtype, "SparseFFN", indices)
+        return t.builder.op(name, *inputs, domain=GLASS, layer=layer, activation=activation)
 
     return FfnForm({_SCORING: scoring, _SPARSE: sparse}, _declare_indices)
 
@@ -227,17 +261,28 @@ def _declare_indices(t: Translation, node: fx.Node) -> None:
     t.values[node] = t.builder.input(spec)
 
 
+def _operator(
+    t: Translation, node: fx.Node, dtype: Dtype, name: str, third: object
+) -> tuple[str, list[ir.Value]]:
+    """Name and inputs of an operator: x, the bundle, ``third``, and a bias if there is one."""
+    inputs = [t.value(node.args[0]), _bundle(t, node, dtype), t.value(third)]
+    parts = _inputs(t.source, t.site(node))
+    if "bias" in parts:
+        inputs.append(t.builder.weight(parts["bias"]))
+    return (name if "gate_up" in parts else f"Plain{name}"), inputs
+
+
 def _bundle(t: Translation, node: fx.Node, dtype: Dtype) -> ir.Value:
-    """One layer's bundles: float32 [F,3,D], or the bytes of ``bundles.quantise``."""
+    """One layer's bundles: float32 [F,3,D] or [F,2,D], or the bytes of ``bundles.quantise``."""
     site = t.site(node)
-    gate, up, down = ffn_matrices(t.source, site)
+    floats = ffn_weights(t.source, site).bundle()
     name = f"ffn.{site.layer}.bundle"
 
     def make() -> Arrays:
-        stacked = torch.stack([gate.load(), up.load(), down.load().T], dim=1).float().numpy()
+        stacked = floats.load().float().numpy()
         if dtype == "fp32":
             return {name: stacked}
         with named(site.path):
             return {name: quantise(stacked, dtype)}
 
-    return t.builder.stored(name, 3 * site.d_ff * site.d_model, make)
+    return t.builder.stored(name, math.prod(floats.shape), make)

@@ -76,10 +76,12 @@ class Translation:
 
 def _binary(kind: str) -> Translator:
     def translate(t: Translation, node: fx.Node) -> Values:
+        dtype = np.int64 if node.meta["val"].dtype == torch.int64 else np.float32
+        label = "scalar" if dtype == np.float32 else "whole"
         sides = [
             t.value(x)
             if isinstance(x, fx.Node)
-            else t.builder.constant(f"scalar_{x}", np.array(x, np.float32))
+            else t.builder.constant(f"{label}_{x}", np.array(x, dtype))
             for x in node.args[:2]
         ]
         return t.builder.op(kind, *sides)
@@ -130,6 +132,15 @@ def _lengths(t: Translation, position: object) -> tuple[ir.Value, ir.Value]:
         t.memo["last"] = b.op("Sub", total, one)
         t.memo["total"] = b.op("Squeeze", total, t.ints(0))
     return t.memo["last"], t.memo["total"]
+
+
+def _positions(t: Translation, node: fx.Node) -> Values:
+    """[1,T] from the first position on."""
+    b = t.builder
+    tokens = b.op("Shape", t.value(node.args[0]), start=1, end=2)
+    first, count = (b.op("Squeeze", x) for x in (t.value(node.args[1]), tokens))
+    one = b.constant("whole_1", np.array(1, np.int64))
+    return b.op("Unsqueeze", b.op("Range", first, b.op("Add", first, count), one), t.ints(0))
 
 
 def _rotated(node: fx.Node, key_cache: fx.Node, cos: fx.Node) -> bool:
@@ -220,6 +231,7 @@ TRANSLATORS: Mapping[Any, Translator] = {
     _ATEN.stack.default: _stack,
     operator.getitem: _getitem,
     _GLASS.layer_norm.default: _layer_norm,
+    _GLASS.positions.default: _positions,
     _GLASS.rms_norm.default: _rms_norm,
     _GLASS.add_rms_norm.default: _add_rms_norm,
     _GLASS.rotary_attention.default: _rotary_attention,

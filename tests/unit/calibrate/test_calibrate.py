@@ -26,7 +26,7 @@ from glass_export.spec import STATISTICS
 
 RECIPE = CalibrationRecipe(tokens=300, sequence_length=32, batch=8, device="cpu")
 LONGER = replace(RECIPE, tokens=1200, sequence_length=48)
-FAMILIES = ["llama", "qwen2", "gemma3_text", "gemma2", "granite", "phi3"]
+FAMILIES = ["llama", "qwen2", "gemma3_text", "gemma2", "granite", "phi3", "opt", "phi"]
 NO_CACHE = CalibrationCache(None, {})
 
 
@@ -59,8 +59,8 @@ def naive(
         inputs[0].retain_grad()
         seen.append(inputs[0])
 
-    for layer in model.model.layers:
-        layer.mlp.down_proj.register_forward_pre_hook(keep)
+    for site in find_ffns(model):
+        model.get_submodule(site.linears[-1]).register_forward_pre_hook(keep)
     totals = np.zeros((4, LAYERS, D_FF))
     for sequence in sequences:
         seen.clear()
@@ -70,7 +70,7 @@ def naive(
         wanted = tokens[0, first:]
         functional.cross_entropy(logits[0, first - 1 : -1], wanted, reduction="sum").backward()
         for index, h in enumerate(seen):
-            hidden, taylor = h[0, first:].detach(), (h * h.grad)[0, first:].detach()
+            hidden, taylor = (x.detach().reshape(-1, D_FF)[first:] for x in (h, h * h.grad))
             unit = hidden / hidden.norm(dim=-1, keepdim=True)
             forms = {"A": unit.abs(), "I": taylor.abs(), "G": unit**2, "F": taylor**2}
             totals[:, index] += np.stack([forms[name].sum(0).numpy() for name in ORDER])

@@ -18,6 +18,8 @@ HEADS, GROUPS, WIDTH, CONTEXT, D_MODEL, D_FF = 4, 2, 16, 12, 24, 40
 OUTPUTS = {
     "sparse_ffn": ("out",),
     "dense_ffn": ("out", "abs_sum", "sq_sum"),
+    "plain_sparse_ffn": ("out",),
+    "plain_dense_ffn": ("out", "abs_sum", "sq_sum"),
     "rms_norm": ("out",),
     "add_rms_norm": ("out", "sum"),
     "rotary_attention": ("out",),
@@ -56,11 +58,14 @@ def qkv(steps: int) -> tuple[Tensor, Tensor, Tensor]:
 
 def samples() -> dict[str, tuple[object, ...]]:
     x, weight, ffn = torch.randn(1, 3, D_MODEL), torch.randn(D_MODEL), bundle(*ffn_weights())
+    plain = ffn[:, 1:].contiguous()
     kept = torch.tensor([[0, 1, 5], [3, 17, -1]], dtype=torch.int32)
     attention = (*qkv(3), *caches(), torch.tensor([2]), *tables(), HEADS, 0.25, 0, 0.0)
     return {
         "sparse_ffn": (x, ffn, kept, 1, 0),
         "dense_ffn": (x, ffn, torch.ones(3), 0),
+        "plain_sparse_ffn": (x, plain, torch.randn(D_FF), kept, 1, 0),
+        "plain_dense_ffn": (x, plain, torch.randn(D_FF), torch.ones(3), 0),
         "rms_norm": (x, weight, 1e-5),
         "add_rms_norm": (x, torch.randn_like(x), weight, 1e-5),
         "rotary_attention": attention,
@@ -96,7 +101,7 @@ def test_sparse_ffn_is_the_semantic_one(activation: str) -> None:
     weights, kept = ffn_weights(), torch.tensor([[0, 1, 5], [3, 17, -1]], dtype=torch.int32)
     x, code = torch.randn(1, 2, D_MODEL), ACTIVATION_CODES[activation]
     for layer in (0, 1):
-        wanted = ops.sparse_ffn(x, *weights, kept, layer, activation)
+        wanted = ops.sparse_ffn(x, *weights, None, kept, layer, activation)
         assert close(KERNELS.sparse_ffn(x, bundle(*weights), kept, layer, code), wanted)
 
 
@@ -104,7 +109,7 @@ def test_sparse_ffn_is_the_semantic_one(activation: str) -> None:
 def test_dense_ffn_is_the_semantic_one(activation: str) -> None:
     weights, score_weights = ffn_weights(), torch.tensor([1.0, 0.0, 0.5])
     x, code = torch.randn(1, 3, D_MODEL), ACTIVATION_CODES[activation]
-    wanted = ops.scoring_ffn(x, *weights, score_weights, activation)
+    wanted = ops.scoring_ffn(x, *weights, None, score_weights, activation)
     got = KERNELS.dense_ffn(x, bundle(*weights), score_weights, code)
     assert all(map(close, got, wanted))
 
@@ -113,10 +118,29 @@ def test_dense_ffn_is_the_semantic_one(activation: str) -> None:
 def test_integer_ffns_are_the_semantic_ones_of_rounded_tokens(form: str) -> None:
     stored, weights = integer_ffn(form)
     x, kept = torch.randn(1, 3, WIDE), torch.tensor([[0, 1, 5], [3, 17, -1]], dtype=torch.int32)
-    wanted = ops.sparse_ffn(rounded(x), *weights, kept, 1, "silu")
+    wanted = ops.sparse_ffn(rounded(x), *weights, None, kept, 1, "silu")
     assert close(KERNELS.sparse_ffn(x, stored, kept, 1, 0), wanted)
-    scores = ops.scoring_ffn(rounded(x), *weights, torch.ones(3), "silu")
+    scores = ops.scoring_ffn(rounded(x), *weights, None, torch.ones(3), "silu")
     assert all(map(close, KERNELS.dense_ffn(x, stored, torch.ones(3), 0), scores))
+
+
+@pytest.mark.parametrize("form", ["float32", *FORMS])
+@pytest.mark.parametrize("biased", [False, True])
+def test_plain_ffns_are_the_semantic_ones(form: str, biased: bool) -> None:
+    stored = (torch.randn(D_FF, 2, WIDE) / 4).contiguous()
+    x, kept = torch.randn(1, 3, WIDE), torch.tensor([[0, 1, 5], [3, 17, -1]], dtype=torch.int32)
+    floats, seen, ones = stored, x, torch.ones(3)
+    if form != "float32":
+        stored = torch.from_numpy(bundles.quantise(stored.numpy(), form))
+        floats = torch.from_numpy(bundles.dequantise(stored.numpy(), WIDE, form, gated=False))
+        seen = rounded(x)
+    up, down = floats.unbind(1)
+    weights, bias = (None, up, down.T), torch.randn(D_FF) if biased else None
+    wanted = ops.sparse_ffn(seen, *weights, bias, kept, 1, "relu")
+    code = ACTIVATION_CODES["relu"]
+    assert close(KERNELS.plain_sparse_ffn(x, stored, bias, kept, 1, code), wanted)
+    scores = ops.scoring_ffn(seen, *weights, bias, ones, "relu")
+    assert all(map(close, KERNELS.plain_dense_ffn(x, stored, bias, ones, code), scores))
 
 
 @pytest.mark.parametrize("form", FORMS)

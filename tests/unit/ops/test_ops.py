@@ -107,11 +107,29 @@ def ffn_weights(d_model: int = 24, d_ff: int = 40) -> tuple[torch.Tensor, ...]:
     return torch.randn(d_ff, d_model), torch.randn(d_ff, d_model), torch.randn(d_model, d_ff)
 
 
-def test_scoring_ffn_sums_the_scores_of_weighted_tokens() -> None:
+def hidden_of(
+    x: torch.Tensor, gate: torch.Tensor | None, up: torch.Tensor, bias: torch.Tensor | None
+) -> torch.Tensor:
+    if gate is not None:
+        return functional.silu(x @ gate.T) * (x @ up.T)
+    return functional.silu(x @ up.T if bias is None else x @ up.T + bias)
+
+
+KINDS = pytest.mark.parametrize("kind", ["gated", "plain", "biased"])
+
+
+def only(kind: str, gate: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+    """Gate and bias of an FFN of this kind."""
+    return gate if kind == "gated" else None, torch.randn(40) if kind == "biased" else None
+
+
+@KINDS
+def test_scoring_ffn_sums_the_scores_of_weighted_tokens(kind: str) -> None:
     gate, up, down = ffn_weights()
+    gate, bias = only(kind, gate)
     x, weights = torch.randn(1, 6, 24), torch.tensor([1.0, 0, 1, 1, 0, 1])
-    out, abs_sum, sq_sum = ops.scoring_ffn(x, gate, up, down, weights, "silu")
-    h = functional.silu(x @ gate.T) * (x @ up.T)
+    out, abs_sum, sq_sum = ops.scoring_ffn(x, gate, up, down, bias, weights, "silu")
+    h = hidden_of(x, gate, up, bias)
     u = (h / h.norm(dim=-1, keepdim=True))[0, weights.bool()]
     assert torch.allclose(out, h @ down.T, atol=1e-4)
     assert torch.allclose(abs_sum, u.abs().sum(0), atol=1e-5)
@@ -120,7 +138,7 @@ def test_scoring_ffn_sums_the_scores_of_weighted_tokens() -> None:
 
 def test_a_dead_token_scores_nothing() -> None:
     _, abs_sum, sq_sum = ops.scoring_ffn(
-        torch.zeros(1, 1, 24), *ffn_weights(), torch.ones(1), "silu"
+        torch.zeros(1, 1, 24), *ffn_weights(), None, torch.ones(1), "silu"
     )
     assert not abs_sum.any() and not sq_sum.any()
 
@@ -131,8 +149,12 @@ def test_sparse_ffn_is_the_dense_one_with_other_neurons_zeroed(activation: str) 
     x, kept = torch.randn(1, 2, 24), torch.tensor([[0, 1], [3, 17]], dtype=torch.int32)
     mask = torch.zeros(40)
     mask[kept[1].long()] = 1
-    wanted, *_ = ops.scoring_ffn(x, gate, up, down * mask, torch.ones(2), activation)
-    got = ops.sparse_ffn(x, gate, up, down, kept, 1, activation)
+    wanted, *_ = ops.scoring_ffn(x, gate, up, down * mask, None, torch.ones(2), activation)
+    got = ops.sparse_ffn(x, gate, up, down, None, kept, 1, activation)
+    assert torch.allclose(got, wanted, atol=1e-4)
+    bias = torch.randn(40)
+    wanted, *_ = ops.scoring_ffn(x, None, up, down * mask, bias, torch.ones(2), activation)
+    got = ops.sparse_ffn(x, None, up, down, bias, kept, 1, activation)
     assert torch.allclose(got, wanted, atol=1e-4)
 
 
@@ -140,15 +162,18 @@ def test_padding_of_a_row_stands_for_no_neuron() -> None:
     gate, up, down = ffn_weights()
     x, rows = torch.randn(1, 2, 24), torch.tensor([[0, 1, 39], [3, -1, -1]], dtype=torch.int32)
     for layer, kept in enumerate(([0, 1, 39], [3])):
-        wanted = ops.sparse_ffn(x, gate, up, down, torch.tensor([kept]).int(), 0, "silu")
-        assert torch.equal(ops.sparse_ffn(x, gate, up, down, rows, layer, "silu"), wanted)
+        wanted = ops.sparse_ffn(x, gate, up, down, None, torch.tensor([kept]).int(), 0, "silu")
+        assert torch.equal(ops.sparse_ffn(x, gate, up, down, None, rows, layer, "silu"), wanted)
 
 
-def test_all_neurons_are_the_dense_ffn() -> None:
+@KINDS
+def test_all_neurons_are_the_dense_ffn(kind: str) -> None:
     gate, up, down = ffn_weights()
+    gate, bias = only(kind, gate)
     x, every = torch.randn(1, 3, 24), torch.arange(40, dtype=torch.int32)[None]
-    dense, *_ = ops.scoring_ffn(x, gate, up, down, torch.ones(3), "silu")
-    assert torch.allclose(ops.sparse_ffn(x, gate, up, down, every, 0, "silu"), dense, atol=1e-4)
+    dense, *_ = ops.scoring_ffn(x, gate, up, down, bias, torch.ones(3), "silu")
+    got = ops.sparse_ffn(x, gate, up, down, bias, every, 0, "silu")
+    assert torch.allclose(got, dense, atol=1e-4)
 
 
 def operator_samples() -> dict[str, tuple[object, tuple[object, ...]]]:
@@ -162,14 +187,15 @@ def operator_samples() -> dict[str, tuple[object, tuple[object, ...]]]:
         "layer_norm": (ops.layer_norm, (x, weight, weight, 1e-5)),
         "rms_norm": (ops.rms_norm, (x, weight, 1e-5)),
         "add_rms_norm": (ops.add_rms_norm, (x, x, weight, 1e-5)),
+        "positions": (ops.positions, (torch.zeros(1, 3, dtype=torch.int64), position)),
         "rope": (ops.rope, (q.unflatten(-1, (HEADS, WIDTH)), cos, sin, position)),
         "attention": (ops.attention, (q, kv, kv, *caches(), position, *settings)),
         "rotary_attention": (
             ops.rotary_attention,
             (torch.cat([q, kv, kv], -1), None, None, *caches(), position, cos, sin, *settings),
         ),
-        "scoring_ffn": (ops.scoring_ffn, (x, *ffn_weights(), torch.ones(3), "silu")),
-        "sparse_ffn": (ops.sparse_ffn, (x, *ffn_weights(), kept, 0, "silu")),
+        "scoring_ffn": (ops.scoring_ffn, (x, *ffn_weights(), None, torch.ones(3), "silu")),
+        "sparse_ffn": (ops.sparse_ffn, (x, *ffn_weights(), None, kept, 0, "silu")),
     }
 
 

@@ -22,6 +22,7 @@ from glass_export.passes.fuse_add_rms_norm import FuseAddRmsNorm
 from glass_export.passes.fuse_rotary_attention import FuseRotaryAttention
 from glass_export.passes.merge_linears import MergeLinears, joined_name
 from glass_export.passes.simplify_reshapes import SimplifyReshapes
+from glass_export.passes.sort_heads import SortHeads
 from glass_export.passes.split_slices import SplitSlices
 from glass_export.passes.widen_rope import WidenRope
 
@@ -260,6 +261,25 @@ def test_slices_of_a_fused_projection_are_one_split() -> None:
 def test_slices_that_leave_out_or_share_channels_stay(joint: int) -> None:
     body = lambda m, x: m.q(x)[..., :4].sum(-1) + m.q(x)[..., joint:].sum(-1)  # noqa: E731
     assert not apply(SplitSlices(), lambda m, x: body(m, x))[1]
+
+
+def by_heads(m: Fn, x: Tensor) -> tuple[Tensor, Tensor]:
+    """A projection, and of its two heads, each with 4 channels of query and of key, the sum."""
+    rows = m.q(x)
+    query, key = rows.view(1, -1, 2, 8).transpose(1, 2).chunk(2, dim=-1)
+    return rows, (query * 2.0 + key).transpose(1, 2).flatten(2)
+
+
+def test_rows_that_go_head_by_head_are_sorted_by_part() -> None:
+    graph, modified = apply(SortHeads(), lambda m, x: by_heads(m, x)[1])
+    (split,) = graph.nodes(aten.split_with_sizes.default)
+    assert modified and split.args[1] == [8, 8] and aten.chunk.default not in targets(graph)
+    assert {weight.name for weight in graph.weights.values()} == {"q.weight.sorted"}
+
+
+def test_rows_that_something_else_reads_are_not_sorted() -> None:
+    graph, modified = apply(SortHeads(), lambda m, x: torch.cat(by_heads(m, x), -1))
+    assert not modified and aten.chunk.default in targets(graph)
 
 
 def test_transposes_around_a_scaled_layer_norm_cancel() -> None:

@@ -161,6 +161,41 @@ def test_dense_ffn_is_that_of_all_neurons_with_its_scores(
     np.testing.assert_allclose(sq_sum, scored @ unit**2, rtol=1e-3, atol=1e-5)
 
 
+@forms
+@pytest.mark.parametrize("biased", [False, True])
+def test_ffns_without_a_gate(library: Path, form: str, biased: bool) -> None:
+    x, indices, rng = tokens_of(3), indices_of(), np.random.default_rng(4)
+    stored = weights = f32(rng.standard_normal((F, 2, D)) / np.sqrt(D))
+    rounded, bias = x[0], f32(rng.standard_normal(F)) if biased else None
+    if form != "float32":
+        stored = bundles.quantise(weights, form)
+        weights = bundles.dequantise(stored, D, form, gated=False)
+        rounded = bundles.quantise_tokens(x[0])
+    ffn, layer = Ffn(weights, rounded, "relu", bias), Layer(stored, weights, form)
+    more = {"bias": bias} if biased else {}
+    nodes = [sparse(activation="relu"), dense("relu")]
+    for node in nodes:
+        node.op_type = f"Plain{node.op_type}"
+        node.input.extend(more)
+    one, two = (ffn_session(library, node, layer, **more) for node in nodes)
+    (y,), hidden = one.run(None, {"x": x, "indices": indices}), ffn.hidden()
+    assert_near(y[0], hidden[:, indices[1]] @ ffn.down()[indices[1]], ffn.scale())
+    y, abs_sum, _ = two.run(None, {"x": x, "score_weights": np.ones(3, np.float32)})
+    assert_near(y[0], hidden @ ffn.down(), ffn.scale())
+    unit = hidden / np.linalg.norm(hidden, axis=-1, keepdims=True)
+    np.testing.assert_allclose(abs_sum, np.abs(unit).sum(0), rtol=1e-3, atol=1e-5)
+
+
+def test_a_bias_of_another_width_is_refused(library: Path) -> None:
+    node = sparse()
+    node.op_type = "PlainSparseFFN"
+    node.input.append("bias")
+    layer, bias = Layer(np.ones((F, 2, D), np.float32), None, "float32"), np.ones(F + 1, np.float32)
+    session = ffn_session(library, node, layer, bias=bias)
+    with pytest.raises(INVALID, match=rf"bias: got float \[{F + 1}\], expected float \[{F}\]"):
+        session.run(None, {"x": tokens_of(1), "indices": indices_of()})
+
+
 @pytest.mark.parametrize("activation", DEFINITIONS)
 def test_activations_go_by_name(library: Path, activation: str) -> None:
     layer, x = layer_of("float32"), tokens_of(2)

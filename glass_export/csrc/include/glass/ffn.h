@@ -1,8 +1,8 @@
-// The gated feed-forward network, stored once, neuron by neuron.
+// The feed-forward network, gated or plain, stored once, neuron by neuron.
 //
 // Legend: S tokens, D model width, F FFN width, K kept neurons, K' entries of a row that holds
-// them. All arrays are row-major float32, but for bundles of integers. h = act(x gate^T) * (x up^T)
-// in R^F, y = h down^T.
+// them. All arrays are row-major float32, but for bundles of integers. y = h down^T with h in R^F:
+// act(x gate^T) * (x up^T) of a gated FFN, act(x up^T + bias) of a plain one.
 #pragma once
 
 #include "glass/base.h"
@@ -26,19 +26,25 @@ constexpr int64_t kOutliers = 1;
 constexpr int64_t kOutlierBytes = 4;
 
 // The weights of one layer [F,3,D]: gate, up and down row of neuron 0, then those of neuron 1, ...
-// In integer formats [F,bundle_bytes()] bytes; a start at a cache line is fastest.
+// A plain FFN has no gate rows, [F,2,D], and may have a bias. In integer formats [F,bundle_bytes()]
+// bytes; a start at a cache line is fastest.
 struct FfnBundle {
   const void* data = nullptr;
   int64_t d_ff = 0;     // F
   int64_t d_model = 0;  // D
   BundleFormat format = BundleFormat::kFloat32;
+  bool gated = true;
+  const float* bias = nullptr;  // [F] or null; of a plain FFN
 };
 
+// Rows of a neuron's bundle; the last one is that of down.
+int64_t bundle_rows(bool gated);
+
 // Bytes of one neuron's bundle, padding included.
-int64_t bundle_bytes(BundleFormat format, int64_t d_model);
+int64_t bundle_bytes(BundleFormat format, int64_t d_model, bool gated = true);
 
 // The integer format whose bundles for D have so many bytes; false when there is none.
-bool bundle_format(int64_t bytes, int64_t d_model, BundleFormat& format);
+bool bundle_format(int64_t bytes, int64_t d_model, BundleFormat& format, bool gated = true);
 
 // The neurons [K] of a row [K'], without the padding (kNeuronPadding) at its end. Where padding
 // precedes an index, which check_neurons refuses, the row as it is.

@@ -22,9 +22,9 @@ void pack(const PackTask& task) {
   }
 }
 
-// h of kCount neurons for the kVecs vectors of tokens of one panel.
+// h of kCount gated neurons for the kVecs vectors of tokens of one panel.
 template <int kCount, int kVecs>
-inline void hidden_tile(const HiddenTask& task, int64_t neuron, int64_t token) {
+inline void gated_tile(const HiddenTask& task, int64_t neuron, int64_t token) {
   const int64_t bundle = 3 * task.d_model;
   const RowPairs rows{task.bundles + neuron * bundle, bundle, task.d_model};
   const auto tile =
@@ -39,33 +39,70 @@ inline void hidden_tile(const HiddenTask& task, int64_t neuron, int64_t token) {
   }
 }
 
-template <int kCount>
-inline void hidden_tiles(const HiddenTask& task, int64_t neuron) {
-  int64_t token = 0;
-  for (; token + kPanelWidth <= task.stride; token += kPanelWidth) {
-    hidden_tile<kCount, kTokenVecs>(task, neuron, token);
-  }
-  switch ((task.stride - token) / kLanes) {
-    case 1:
-      return hidden_tile<kCount, 1>(task, neuron, token);
-    case 2:
-      return hidden_tile<kCount, (kTokenVecs < 2 ? kTokenVecs : 2)>(task, neuron, token);
-    case 3:
-      return hidden_tile<kCount, (kTokenVecs < 3 ? kTokenVecs : 3)>(task, neuron, token);
+// h of kCount pairs of plain neurons; of a neuron that is left alone, which makes a pair with
+// itself, where it is the last.
+template <int kCount, int kVecs>
+inline void plain_tile(const HiddenTask& task, int64_t neuron, int64_t token) {
+  const int64_t bundle = 2 * task.d_model, left = task.count - neuron;
+  const RowPairs rows{task.bundles + neuron * bundle, 2 * bundle, left == 1 ? 0 : bundle};
+  const auto tile =
+      multiply_pairs<kCount, kVecs>(rows, task.panels + token * task.d_model, task.d_model);
+  for (int n = 0; n < 2 * kCount && n < left; ++n) {
+    float* h = task.hidden + (neuron + n) * task.stride + token;
+    const Vec bias = task.bias == nullptr ? zero() : broadcast(task.bias[neuron + n]);
+    GLASS_UNROLL
+    for (int v = 0; v < kVecs; ++v) {
+      store(h + v * kLanes, activate(task.activation, add(tile.sums[n / 2][n % 2][v], bias)));
+    }
   }
 }
 
-void hidden(const HiddenTask& task) {
+template <bool kGated, int kCount, int kVecs>
+inline void hidden_tile(const HiddenTask& task, int64_t neuron, int64_t token) {
+  if constexpr (kGated) {
+    gated_tile<kCount, kVecs>(task, neuron, token);
+  } else {
+    plain_tile<kCount, kVecs>(task, neuron, token);
+  }
+}
+
+template <bool kGated, int kCount>
+inline void hidden_tiles(const HiddenTask& task, int64_t neuron) {
+  constexpr int kTwo = kTokenVecs < 2 ? kTokenVecs : 2, kThree = kTokenVecs < 3 ? kTokenVecs : 3;
+  int64_t token = 0;
+  for (; token + kPanelWidth <= task.stride; token += kPanelWidth) {
+    hidden_tile<kGated, kCount, kTokenVecs>(task, neuron, token);
+  }
+  switch ((task.stride - token) / kLanes) {
+    case 1:
+      return hidden_tile<kGated, kCount, 1>(task, neuron, token);
+    case 2:
+      return hidden_tile<kGated, kCount, kTwo>(task, neuron, token);
+    case 3:
+      return hidden_tile<kGated, kCount, kThree>(task, neuron, token);
+  }
+}
+
+template <bool kGated>
+void hidden_of(const HiddenTask& task) {
+  constexpr int64_t kEach = kGated ? 1 : 2;  // neurons of a pair of rows
   int64_t neuron = 0;
-  for (; neuron + kPairs <= task.count; neuron += kPairs) hidden_tiles<kPairs>(task, neuron);
-  for (; neuron < task.count; ++neuron) hidden_tiles<1>(task, neuron);
+  for (; neuron + kEach * kPairs <= task.count; neuron += kEach * kPairs) {
+    hidden_tiles<kGated, kPairs>(task, neuron);
+  }
+  for (; neuron < task.count; neuron += kEach) hidden_tiles<kGated, 1>(task, neuron);
+}
+
+void hidden(const HiddenTask& task) {
+  if (task.bundle_rows == 3) return hidden_of<true>(task);
+  hidden_of<false>(task);
 }
 
 // Columns of the down rows of consecutive neurons to [count,kTileColumns].
 inline void pack_down(const DownTask& task, int64_t neuron, int64_t count, int64_t column,
                       int64_t columns) {
-  const int64_t bundle = 3 * task.d_model;
-  const float* row = task.bundles + neuron * bundle + 2 * task.d_model + column;
+  const int64_t bundle = task.bundle_rows * task.d_model;
+  const float* row = task.bundles + (neuron + 1) * bundle - task.d_model + column;
   float* packed = task.packed;
   for (int64_t j = 0; j < count; ++j, row += bundle, packed += kTileColumns) {
     int64_t c = 0;

@@ -17,25 +17,27 @@ constexpr int kAhead = 6;
 struct IntegerGroup {
   const uint8_t* bundle[kIntegerGroup];
   const uint8_t* next[kIntegerGroup];  // bundles to fetch meanwhile, or null
+  float bias[kMaxLanes];
 };
+
+inline int64_t neuron_of(const IntegerFfnTask& task, int64_t k) {
+  return task.neurons == nullptr ? k : task.neurons[k];
+}
 
 inline const uint8_t* integer_bundle(const IntegerFfnTask& task, const IntegerLayout& layout,
                                      int64_t k) {
-  const int64_t neuron = task.neurons == nullptr ? k : task.neurons[k];
-  return task.bundles + neuron * layout.stride;
+  return task.bundles + neuron_of(task, k) * layout.stride;
 }
 
-// gate[n] and up[n] of a neuron for one token.
-template <bool kInt4>
-inline void gate_up(const IntegerLayout& layout, const uint8_t* bundle, const uint8_t* next,
-                    const QuantisedTokens& x, float* gate, float* up) {
-  const IntegerRow rows[2] = {row_of(layout, bundle, 0), row_of(layout, bundle, 1)};
+// Products of a neuron's kInputs rows before down (gate and up, or up) with one token.
+template <bool kInt4, int kInputs>
+inline void multiply_inputs(const IntegerLayout& layout, const uint8_t* bundle, const uint8_t* next,
+                            const QuantisedTokens& x, float (&products)[kInputs]) {
+  IntegerRow rows[kInputs];
+  for (int i = 0; i < kInputs; ++i) rows[i] = row_of(layout, bundle, i);
   Fetch fetch = next == nullptr ? Fetch() : Fetch(next, layout.stride);
-  float products[2];
-  multiply_rows<kInt4, 2, 1>(rows, x, layout.groups * kGroupSize, fetch, products);
+  multiply_rows<kInt4, kInputs, 1>(rows, x, layout.groups * kGroupSize, fetch, products);
   fetch.rest();
-  *gate = products[0];
-  *up = products[1];
 }
 
 // y += sum_n h[n] down row n.
@@ -44,7 +46,7 @@ inline void add_down(const IntegerLayout& layout, const uint8_t* const* bundles,
                      float* y) {
   constexpr int64_t kBytes = kInt4 ? 16 : 32;
   IntegerRow rows[kCount];
-  for (int n = 0; n < kCount; ++n) rows[n] = row_of(layout, bundles[n], 2);
+  for (int n = 0; n < kCount; ++n) rows[n] = down_row(layout, bundles[n]);
   for (int64_t g = 0; g < layout.groups; g += kScaleBlock) {
     const int64_t count = smaller(kScaleBlock, layout.groups - g);
     float factors[kCount][kScaleBlock];
@@ -76,17 +78,19 @@ inline void add_down(const IntegerLayout& layout, const uint8_t* const* bundles,
 }
 
 // One token of kCount neurons.
-template <bool kInt4, int kCount>
+template <bool kInt4, int kInputs, int kCount>
 inline void integer_token(const IntegerFfnTask& task, const IntegerLayout& layout,
                           const IntegerGroup& group, int64_t first, int64_t t) {
-  float gate[kMaxLanes] = {}, up[kMaxLanes] = {}, hidden[kMaxLanes];
+  float products[kInputs][kMaxLanes] = {}, hidden[kMaxLanes];
   const QuantisedTokens x = token_at(task.x, task.d_model, t);
   for (int n = 0; n < kCount; ++n) {
-    const uint8_t* next = t == 0 ? group.next[n] : nullptr;
-    gate_up<kInt4>(layout, group.bundle[n], next, x, gate + n, up + n);
+    float own[kInputs];
+    multiply_inputs<kInt4, kInputs>(layout, group.bundle[n], t == 0 ? group.next[n] : nullptr, x,
+                                    own);
+    for (int i = 0; i < kInputs; ++i) products[i][n] = own[i];
   }
   for (int64_t i = 0; i < kCount; i += kLanes) {
-    store(hidden + i, mul(activate(task.activation, load(gate + i)), load(up + i)));
+    store(hidden + i, hidden_vec<kInputs>(task.activation, products, group.bias, i));
   }
   add_down<kInt4, kCount>(layout, group.bundle, hidden, task.y + t * task.d_model);
   if (task.hidden == nullptr) return;
@@ -94,33 +98,37 @@ inline void integer_token(const IntegerFfnTask& task, const IntegerLayout& layou
   for (int n = 0; n < kCount; ++n) kept[n * task.hidden_stride] = hidden[n];
 }
 
-template <bool kInt4, int kCount>
+template <bool kInt4, int kInputs, int kCount>
 inline void integer_group(const IntegerFfnTask& task, const IntegerLayout& layout, int64_t first) {
-  IntegerGroup group;
+  IntegerGroup group = {};
   for (int n = 0; n < kCount; ++n) {
     const int64_t next = first + kAhead + n;
     group.bundle[n] = integer_bundle(task, layout, first + n);
     group.next[n] = next < task.count ? integer_bundle(task, layout, next) : nullptr;
+    if (task.bias != nullptr) group.bias[n] = task.bias[neuron_of(task, first + n)];
   }
   for (int64_t t = 0; t < task.tokens; ++t) {
-    integer_token<kInt4, kCount>(task, layout, group, first, t);
+    integer_token<kInt4, kInputs, kCount>(task, layout, group, first, t);
   }
 }
 
-template <bool kInt4>
+template <bool kInt4, int kInputs>
 void integer_neurons(const IntegerFfnTask& task) {
-  const IntegerLayout layout = layout_of(kInt4, task.d_model);
+  const IntegerLayout layout = layout_of(kInt4, task.d_model, kInputs + 1);
   for (int64_t i = 0; i < task.tokens * task.d_model; ++i) task.y[i] = 0.0f;
   int64_t k = 0;
   for (; k + kIntegerGroup <= task.count; k += kIntegerGroup) {
-    integer_group<kInt4, kIntegerGroup>(task, layout, k);
+    integer_group<kInt4, kInputs, kIntegerGroup>(task, layout, k);
   }
-  for (; k < task.count; ++k) integer_group<kInt4, 1>(task, layout, k);
+  for (; k < task.count; ++k) integer_group<kInt4, kInputs, 1>(task, layout, k);
 }
 
 void integer_sparse_ffn(const IntegerFfnTask& task) {
-  if (task.format == BundleFormat::kInt4) return integer_neurons<true>(task);
-  integer_neurons<false>(task);
+  const bool is_int4 = task.format == BundleFormat::kInt4;
+  if (task.bundle_rows == 3) {
+    return is_int4 ? integer_neurons<true, 2>(task) : integer_neurons<false, 2>(task);
+  }
+  is_int4 ? integer_neurons<true, 1>(task) : integer_neurons<false, 1>(task);
 }
 
 }  // namespace

@@ -45,7 +45,9 @@ struct QuantiseTask {
 // As SparseFfnTask, of integer weights.
 struct IntegerFfnTask {
   BundleFormat format = BundleFormat::kInt4;
+  int64_t bundle_rows = 3;  // 2 of a plain FFN
   const uint8_t* bundles = nullptr;
+  const float* bias = nullptr;
   const int32_t* neurons = nullptr;
   int64_t count = 0;
   int64_t d_model = 0;
@@ -60,7 +62,9 @@ struct IntegerFfnTask {
 // h of consecutive neurons for a block of tokens.
 struct IntegerHiddenTask {
   BundleFormat format = BundleFormat::kInt4;
+  int64_t bundle_rows = 3;           // 2 of a plain FFN
   const uint8_t* bundles = nullptr;  // of the first neuron
+  const float* bias = nullptr;       // the same; or null
   int64_t count = 0;
   int64_t d_model = 0;
   Activation activation = Activation::kSilu;
@@ -73,6 +77,7 @@ struct IntegerHiddenTask {
 // Columns [column_begin, column_end), whole groups, of y = h down^T for a block of tokens.
 struct IntegerDownTask {
   BundleFormat format = BundleFormat::kInt4;
+  int64_t bundle_rows = 3;  // 2 of a plain FFN
   const uint8_t* bundles = nullptr;
   int64_t d_ff = 0;
   int64_t d_model = 0;

@@ -16,14 +16,15 @@ constexpr int64_t kScaleBlock = 16;
 struct IntegerLayout {
   int64_t groups;    // of a row
   int64_t row;       // bytes of a row's integers
+  int64_t rows;      // of a neuron; 1 of a linear layer
   int64_t outliers;  // bytes of a bundle that come before them
   int64_t stride;    // bytes from neuron to neuron
 };
 
-inline IntegerLayout layout_of(bool is_int4, int64_t d_model) {
+inline IntegerLayout layout_of(bool is_int4, int64_t d_model, int64_t rows = 1) {
   const int64_t groups = d_model / kGroupSize, row = is_int4 ? d_model / 2 : d_model;
-  const int64_t outliers = 3 * (row + 2 * groups);
-  return {groups, row, outliers, (outliers + kOutliers * kOutlierBytes + 63) / 64 * 64};
+  const int64_t outliers = rows * (row + 2 * groups);
+  return {groups, row, rows, outliers, (outliers + kOutliers * kOutlierBytes + 63) / 64 * 64};
 }
 
 struct IntegerRow {
@@ -31,9 +32,14 @@ struct IntegerRow {
   const uint8_t* scales;  // float16
 };
 
-// Of a neuron: 0 gate, 1 up, 2 down.
+// Of a neuron: 0 gate, 1 up, 2 down; or 0 up, 1 down where there is no gate.
 inline IntegerRow row_of(const IntegerLayout& layout, const uint8_t* bundle, int64_t which) {
-  return {bundle + which * layout.row, bundle + 3 * layout.row + which * 2 * layout.groups};
+  const uint8_t* scales = bundle + layout.rows * layout.row;
+  return {bundle + which * layout.row, scales + which * 2 * layout.groups};
+}
+
+inline IntegerRow down_row(const IntegerLayout& layout, const uint8_t* bundle) {
+  return row_of(layout, bundle, layout.rows - 1);
 }
 
 // Finite float16 to float, by rebiasing the exponent: 2^112 = 2^(127 - 15).

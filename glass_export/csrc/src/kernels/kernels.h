@@ -31,7 +31,9 @@ constexpr int64_t kQueryTokens = 16;
 
 // One thread's share of the neurons of one layer, for all tokens.
 struct SparseFfnTask {
-  const float* bundles = nullptr;    // [F,3,D]
+  int64_t bundle_rows = 3;           // 2 of a plain FFN
+  const float* bundles = nullptr;    // [F,bundle_rows,D]
+  const float* bias = nullptr;       // [F] or null
   const int32_t* neurons = nullptr;  // [count], or null for 0..count-1
   int64_t count = 0;
   int64_t d_model = 0;
@@ -56,7 +58,9 @@ struct PackTask {
 
 // h of consecutive neurons for a block of tokens.
 struct HiddenTask {
-  const float* bundles = nullptr;  // [count,3,D]
+  int64_t bundle_rows = 3;         // 2 of a plain FFN
+  const float* bundles = nullptr;  // [count,bundle_rows,D]
+  const float* bias = nullptr;     // [count] or null
   int64_t count = 0;
   int64_t d_model = 0;
   Activation activation = Activation::kSilu;
@@ -67,7 +71,8 @@ struct HiddenTask {
 
 // Columns [column_begin, column_end) of y = h down^T for a block of tokens.
 struct DownTask {
-  const float* bundles = nullptr;  // [F,3,D]
+  int64_t bundle_rows = 3;         // 2 of a plain FFN
+  const float* bundles = nullptr;  // [F,bundle_rows,D]
   int64_t d_ff = 0;
   int64_t d_model = 0;
   const float* hidden = nullptr;  // [F,stride]

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "glass/ffn.h"
+#include "kernels/kernels.h"
 
 namespace glass::internal {
 namespace {
@@ -80,6 +81,18 @@ inline Vec activate(Activation activation, Vec x) {
       return max(zero(), x);
   }
   return x;
+}
+
+// h of the neurons from `first` on: act(gate) * up, or act(up + bias) where there is one product.
+template <int kInputs>
+inline Vec hidden_vec(Activation activation, const float (&products)[kInputs][kMaxLanes],
+                      const float (&biases)[kMaxLanes], int64_t first = 0) {
+  const Vec product = load(products[0] + first);
+  if constexpr (kInputs == 2) {
+    return mul(activate(activation, product), load(products[1] + first));
+  } else {
+    return activate(activation, add(product, load(biases + first)));
+  }
 }
 
 }  // namespace
