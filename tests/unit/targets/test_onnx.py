@@ -51,7 +51,8 @@ def test_at_most_20_nodes_a_layer(exported: Exported, family: str) -> None:
         attention = [i for i, n in enumerate(nodes) if n.op_type == "GroupQueryAttention"]
         assert len(attention) == LAYERS
         # Two reshapes more where heads have a norm; those of StableLM have scales of their own.
-        limit = {"gemma3_text": 22, "stablelm_parallel": 24}.get(family, 20)
+        # OPT joins batch and sequence for its FFN, and scales queries by itself.
+        limit = {"gemma3_text": 22, "stablelm_parallel": 24, "opt": 23}.get(family, 20)
         assert attention[-1] - attention[-2] <= limit
 
 
