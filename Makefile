@@ -35,12 +35,15 @@ $(DEMO_DIRS): artifacts/$(DEMO_MODEL)-%: setup
 
 test: lint test-fast test-slow test-tasks  ## Everything that CI runs
 
-# A worker for each core, hence one thread in each; files stay together for their fixtures.
-test-fast: setup  ## Tests without a real model
-	OMP_NUM_THREADS=1 $(BIN)/pytest -m 'not slow' --numprocesses auto --dist loadfile
+# A worker for each core, hence one thread in each; what shares fixtures stays together.
+PARALLEL := OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --dist loadgroup
 
-test-slow: setup  ## Tests with a real model, which is downloaded once
-	$(BIN)/pytest -m slow
+test-fast: setup  ## Tests without a real model
+	$(PARALLEL) -m 'not slow'
+
+test-slow: setup  ## Longer tests, and those with a real model, which is downloaded once
+	$(PARALLEL) -m slow --ignore tests/integration
+	$(BIN)/pytest -m slow tests/integration
 
 test-tasks: setup  ## Tests of `eval --tasks`, with lm-eval (290 MB)
 	$(BIN)/python -m pip install --quiet -e '.[tasks]'

@@ -22,6 +22,17 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep tests of one family together, and the others of one file, for what they share.
+
+    Under ``--dist loadgroup`` a group runs in one process.
+    """
+    for item in items:
+        call = getattr(item, "callspec", None)  # of parametrised tests
+        family = call.params.get("family") if call else None
+        item.add_marker(pytest.mark.xdist_group(str(family or item.path.stem)))
+
+
 @pytest.fixture
 def golden(request: pytest.FixtureRequest) -> Callable[[str, Any], Any]:
     """``golden(name, actual)``: what tests/golden/<name> holds, after writing it when asked to."""
