@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from glass_export.errors import LoweringError
 from glass_export.graph import CapturedGraph, Weight
 from glass_export.nn.ffn import ScoringFfn, SparseFfn
 from glass_export.nn.graphs import DecodeModule, PrefillModule
+from glass_export.nn.streamed import Matrix, matrices
 from glass_export.nn.swap import semantic_ops
 from glass_export.spec import FfnSite
 
@@ -39,7 +41,7 @@ def capture(
         LoweringError: torch.export cannot trace the model.
         UnsupportedModelError: a part of the model has no semantic operator.
     """
-    caches = _caches(model, max_length)
+    caches, streamed = _caches(model, max_length), matrices(model)
     with torch.no_grad():
         with semantic_ops(model, sites, ScoringFfn, max_length):
             prefill = _trace("prefill", PrefillModule(model), *_prefill_example(sites, caches))
@@ -47,8 +49,8 @@ def capture(
             decode = _trace("decode", DecodeModule(model), *_decode_example(sites, caches))
     cache_names = tuple(f"{kind}_cache.{i}" for kind in ("key", "value") for i in range(len(sites)))
     return (
-        _captured("prefill", prefill, ("logits", "abs_sum", "sq_sum", *cache_names)),
-        _captured("decode", decode, ("logits", *cache_names)),
+        _captured("prefill", prefill, ("logits", "abs_sum", "sq_sum", *cache_names), streamed),
+        _captured("decode", decode, ("logits", *cache_names), streamed),
     )
 
 
@@ -105,8 +107,13 @@ def _trace(
             ) from problem
 
 
-def _captured(name: str, program: ExportedProgram, outputs: tuple[str, ...]) -> CapturedGraph:
-    """Lift an exported program: one weight per distinct tensor, so that tied weights stay tied."""
+def _captured(
+    name: str, program: ExportedProgram, outputs: tuple[str, ...], streamed: Mapping[int, Matrix]
+) -> CapturedGraph:
+    """Lift an exported program: one weight per distinct tensor, so that tied weights stay tied.
+
+    ``streamed``: what is behind stand-ins; see nn.streamed.matrices.
+    """
     signature = program.graph_signature
     held: dict[str, Tensor] = {**program.state_dict, **program.constants}
     owners = {
@@ -127,6 +134,9 @@ def _captured(name: str, program: ExportedProgram, outputs: tuple[str, ...]) -> 
             continue
         first_of[key] = node
         label = owners[node.name].removeprefix("model.")
-        graph.weights[node.name] = Weight.of(label, tensor)
+        matrix = streamed.get(tensor.data_ptr())
+        graph.weights[node.name] = (
+            Weight.of(label, tensor) if matrix is None else Weight.streamed(label, matrix)
+        )
     graph.prune()
     return graph

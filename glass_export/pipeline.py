@@ -24,8 +24,13 @@ from glass_export.verify.eager import make_reference
 from glass_export.verify.reference import REFERENCE_NAME, Reference
 
 
-def export(recipe: Recipe, output: Path) -> Manifest:
+def export(recipe: Recipe, output: Path, *, streamed: bool = False) -> Manifest:
     """Export a model into the artifact directory ``output``, which is replaced as a whole.
+
+    Args:
+        recipe: What is exported, and how.
+        output: The artifact's directory.
+        streamed: Read weights each time that they are used; see load.load_model.
 
     Raises:
         GlassError: a stage failed; ``output`` is as it was before.
@@ -33,7 +38,7 @@ def export(recipe: Recipe, output: Path) -> Manifest:
     target = load_target(recipe.target.name)
     target.check(recipe.target)
     with ArtifactWriter(output) as writer:
-        manifest = _build(recipe, target, writer)
+        manifest = _build(recipe, target, writer, streamed=streamed)
         release_memory()
         if recipe.verify.enabled:
             writer.seal(manifest)
@@ -43,9 +48,9 @@ def export(recipe: Recipe, output: Path) -> Manifest:
         return writer.commit(manifest)
 
 
-def _build(recipe: Recipe, target: Target, writer: ArtifactWriter) -> Manifest:
+def _build(recipe: Recipe, target: Target, writer: ArtifactWriter, *, streamed: bool) -> Manifest:
     """All stages up to the artifact's files; the model is freed on return."""
-    loaded = load_model(recipe.model)
+    loaded = load_model(recipe.model, streamed=streamed)
     model, sites = loaded.model, find_ffns(loaded.model)
     package.check_context(recipe, model)
     writer.require(package.expected_bytes(model, sites))

@@ -25,6 +25,7 @@ from transformers import PreTrainedModel
 from glass_export.calibrate.cache import CalibrationCache, PartialSums, Sequence
 from glass_export.errors import CalibrationError, UnsupportedModelError
 from glass_export.log import progress
+from glass_export.nn.streamed import back_through
 from glass_export.ops.ffn import ACTIVATIONS
 from glass_export.spec import FfnSite, Statistic
 
@@ -111,7 +112,7 @@ def _loss_gradient(model: PreTrainedModel, hidden: Tensor, tokens: Tensor, prefi
         logits = head(hidden[start:stop]).float()
         probabilities = torch.softmax(logits, -1)
         probabilities[positions[: stop - start], tokens[start + 1 : stop + 1]] -= 1
-        gradient[start:stop] = probabilities.to(hidden.dtype) @ head.weight
+        gradient[start:stop] = back_through(head, probabilities.to(hidden.dtype))
     return gradient
 
 
@@ -161,11 +162,11 @@ class _Ffn(torch.autograd.Function):
         gate = probe.gate(x).requires_grad_()
         with torch.enable_grad():
             active = probe.activation(gate)
-        d_hidden = gradients[0] @ probe.down.weight
+        d_hidden = back_through(probe.down, gradients[0])
         probe.add(active.detach() * up, d_hidden)
         d_up = active.detach() * d_hidden
         (d_gate,) = torch.autograd.grad(active, gate, d_hidden.mul_(up))
-        return d_gate @ probe.gate.weight + d_up @ probe.up.weight, None
+        return back_through(probe.gate, d_gate) + back_through(probe.up, d_up), None
 
 
 def _decoder(model: PreTrainedModel) -> nn.Module:

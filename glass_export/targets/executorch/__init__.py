@@ -26,7 +26,8 @@ from glass_export.spec import FfnSite, GraphSignature, TensorSpec
 from glass_export.targets import integer
 from glass_export.targets.base import LoweringInput
 from glass_export.targets.executorch import quantize
-from glass_export.targets.executorch.module import LoweredModule, TensorStore
+from glass_export.targets.executorch.constants import ConstantStore
+from glass_export.targets.executorch.module import LoweredModule
 from glass_export.targets.executorch.native import native
 from glass_export.targets.executorch.portable import PORTABLE
 from glass_export.targets.executorch.program import trace, write_program
@@ -53,7 +54,7 @@ def numerics(model: PreTrainedModel, sites: list[FfnSite], options: TargetRecipe
 
 def lower(source: LoweringInput, folder: Path) -> TargetInfo:
     """Write ``model.pte`` into ``folder``; see targets.base.Target."""
-    options, store = source.options, TensorStore()
+    options, store = source.options, ConstantStore()
     dialect = native(options.dtype) if options.custom_ops else PORTABLE
     modules = {
         graph.name: LoweredModule(graph, source.sites, store, dialect)
@@ -67,7 +68,7 @@ def lower(source: LoweringInput, folder: Path) -> TargetInfo:
                 quantize.quantize(module, options.dtype)
             methods[name] = trace(module, *_example(source, signatures[name]))
             task.advance()
-        write_program(methods, _constants(source), folder / PROGRAM_FILE)
+        write_program(methods, _constants(source), store, folder / PROGRAM_FILE)
         task.advance()
     return TargetInfo(
         name="executorch",

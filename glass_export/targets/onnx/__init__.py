@@ -28,7 +28,7 @@ from glass_export.targets.base import LoweringInput
 from glass_export.targets.onnx.builder import GraphBuilder
 from glass_export.targets.onnx.ffn import FfnForm, ffn_form, ffn_rows, row_specs
 from glass_export.targets.onnx.matrices import translators
-from glass_export.targets.onnx.numerics import rounded
+from glass_export.targets.onnx.numerics import rounded_model
 from glass_export.targets.onnx.translate import TRANSLATORS, Translation
 from glass_export.targets.onnx.weights import WeightFile
 
@@ -51,7 +51,7 @@ def check(options: TargetRecipe) -> None:
 @contextmanager
 def numerics(model: PreTrainedModel, sites: list[FfnSite], options: TargetRecipe) -> Iterator[bool]:
     """See targets.base.Target."""
-    with rounded(model, sites, options):
+    with rounded_model(model, sites, options):
         yield options.dtype == "fp32"
 
 
