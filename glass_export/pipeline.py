@@ -7,11 +7,15 @@ from pathlib import Path
 
 from glass_export import package
 from glass_export.artifact import PRIOR_NAME, ArtifactWriter
+from glass_export.calibrate import dismiss_helpers, help_calibrate
+from glass_export.calibrate.team import current
 from glass_export.capture import capture
 from glass_export.families import find_ffns
 from glass_export.load import LoadedModel, load_model, release_memory
+from glass_export.log import logger
 from glass_export.manifest import Manifest
 from glass_export.passes import default_passes
+from glass_export.plan import make_plan
 from glass_export.recipe import Recipe
 from glass_export.scoring import Priors, select_neurons
 from glass_export.search import Settled, settle
@@ -24,21 +28,30 @@ from glass_export.verify.eager import make_reference
 from glass_export.verify.reference import REFERENCE_NAME, Reference
 
 
-def export(recipe: Recipe, output: Path, *, streamed: bool = False) -> Manifest:
+def export(recipe: Recipe, output: Path, *, streamed: bool | None = None) -> Manifest:
     """Export a model into the artifact directory ``output``, which is replaced as a whole.
 
     Args:
         recipe: What is exported, and how.
         output: The artifact's directory.
-        streamed: Read weights each time that they are used; see load.load_model.
+        streamed: Read weights each time that they are used, see load.load_model; None: if they do
+            not fit in memory.
 
     Raises:
+        ResourceError: the export does not fit on this machine.
         GlassError: a stage failed; ``output`` is as it was before.
     """
     target = load_target(recipe.target.name)
-    target.check(recipe.target)
-    with ArtifactWriter(output) as writer:
-        manifest = _build(recipe, target, writer, streamed=streamed)
+    plan = make_plan(recipe, output, streamed=streamed)
+    plan.require()
+    current().share(plan.streamed)
+    if plan.streamed:
+        logger.warning(
+            "%s: weights are read each time that they are used; the export takes longer",
+            recipe.model.name,
+        )
+    with ArtifactWriter(output, expected_bytes=plan.artifact) as writer:
+        manifest = _build(recipe, target, writer, streamed=plan.streamed)
         release_memory()
         if recipe.verify.enabled:
             writer.seal(manifest)
@@ -48,14 +61,23 @@ def export(recipe: Recipe, output: Path, *, streamed: bool = False) -> Manifest:
         return writer.commit(manifest)
 
 
+def help_export(recipe: Recipe) -> None:
+    """Take part in an export that another process of the team makes: calibrate with it.
+
+    Raises:
+        GlassError: the model cannot be loaded or measured.
+    """
+    loaded = load_model(recipe.model, streamed=current().share(False))
+    help_calibrate(loaded.model, find_ffns(loaded.model), recipe.calibration.device)
+
+
 def _build(recipe: Recipe, target: Target, writer: ArtifactWriter, *, streamed: bool) -> Manifest:
     """All stages up to the artifact's files; the model is freed on return."""
     loaded = load_model(recipe.model, streamed=streamed)
     model, sites = loaded.model, find_ffns(loaded.model)
-    package.check_context(recipe, model)
-    writer.require(package.expected_bytes(model, sites))
 
     settled = settle(loaded, sites, recipe.calibration, recipe.selection)
+    dismiss_helpers()
     settled.prior.save(writer.path / PRIOR_NAME)
     if recipe.verify.enabled:
         _reference(recipe, target, loaded, sites, settled).save(writer.path / REFERENCE_NAME)

@@ -47,6 +47,27 @@ def fetch(source: Source) -> FetchedModel:
     return folder(path, kind="hub", reference=f"{source.repo}@{path.name}")
 
 
+def locate(source: Source) -> Path:
+    """The local copy of ``source.repo``, or a folder with its configuration alone.
+
+    Raises:
+        Unavailable: the hub is out of reach, has no such repository or refuses access.
+    """
+    try:
+        from huggingface_hub import hf_hub_download
+    except ImportError as problem:
+        raise Unavailable(f"{problem}; install glass-export[export]") from problem
+    if (path := _cached(source)) is not None:
+        return path
+    try:
+        config = hf_hub_download(
+            source.repo, "config.json", revision=source.revision, etag_timeout=_PATIENCE
+        )
+    except Exception as problem:  # the transport's own errors differ between its versions
+        raise Unavailable(f"its config.json cannot be had ({_first_line(problem)})") from problem
+    return Path(config).parent
+
+
 class _OutOfReach(Exception):
     """The hub does not answer."""
 

@@ -19,11 +19,14 @@ from transformers import PreTrainedModel
 
 from glass_export.bundles import (
     BundleFormat,
+    bundle_bytes,
     quantise_tokens,
+    row_bytes,
 )
 from glass_export.errors import LoweringError
 from glass_export.nn.streamed import Matrix, StreamedLinear, product_back
 from glass_export.spec import FfnSite
+from glass_export.targets.base import ModelShapes
 from glass_export.targets.rounding import (
     RoundedRows,
     Transposed,
@@ -37,6 +40,18 @@ from glass_export.targets.rounding import (
 
 Replace = Callable[[nn.Module, BinaryIO], nn.Module]
 """Gives what stands for a layer; a streamed one's weights go into the scratch file."""
+
+
+def native_bytes(shapes: ModelShapes, form: BundleFormat) -> dict[str, int]:
+    """Bytes of the weights as the project's operators have them: bundles and rows.
+
+    Raises:
+        LoweringError: a width is not a multiple of 32.
+    """
+    return {
+        "FFNs": shapes.layers * shapes.d_ff * bundle_bytes(shapes.d_model, form),
+        "linears and embeddings": sum(n * row_bytes(d, form) for n, d in shapes.matrices),
+    }
 
 
 @contextmanager

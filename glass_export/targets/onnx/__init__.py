@@ -24,10 +24,12 @@ from glass_export.manifest import TargetInfo
 from glass_export.ops.kernels import ABI_VERSION
 from glass_export.recipe import TargetRecipe
 from glass_export.spec import FfnSite, TensorSpec
-from glass_export.targets.base import LoweringInput
+from glass_export.targets import integer
+from glass_export.targets.base import LoweringInput, ModelShapes
 from glass_export.targets.onnx.builder import GraphBuilder
 from glass_export.targets.onnx.ffn import FfnForm, ffn_form, ffn_rows, row_specs
 from glass_export.targets.onnx.matrices import translators
+from glass_export.targets.onnx.nbits import CHANNEL_BLOCK, nbits_row_bytes
 from glass_export.targets.onnx.numerics import rounded_model
 from glass_export.targets.onnx.translate import TRANSLATORS, Translation
 from glass_export.targets.onnx.weights import WeightFile
@@ -46,6 +48,24 @@ TOOLS = ("onnx-ir", "onnxruntime")
 
 def check(options: TargetRecipe) -> None:
     """See targets.base.Target: every form exists."""
+
+
+def weight_bytes(shapes: ModelShapes, options: TargetRecipe) -> dict[str, int]:
+    """See targets.base.Target."""
+    if options.dtype == "fp32":
+        others = sum(n * d for n, d in shapes.matrices)
+        return {"FFNs": 4 * shapes.ffn_weights, "linears and embeddings": 4 * others}
+    if options.custom_ops:
+        return integer.native_bytes(shapes, options.dtype)
+    width, blocks = shapes.d_model, -(-shapes.d_ff // CHANNEL_BLOCK)
+    down = width * blocks * (CHANNEL_BLOCK + 4)
+    gate_up = 2 * shapes.d_ff * nbits_row_bytes(width, options.dtype)
+    return {
+        "FFNs": shapes.layers * (gate_up + down),
+        "linears and embeddings": sum(
+            n * nbits_row_bytes(d, options.dtype) for n, d in shapes.matrices
+        ),
+    }
 
 
 @contextmanager
