@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from glass_export.manifest import Manifest
 from glass_export.passes import default_passes
 from glass_export.plan import make_plan
 from glass_export.recipe import Recipe
+from glass_export.schema import to_data
 from glass_export.scoring import Priors, select_neurons
 from glass_export.search import Settled, settle
 from glass_export.selection import default_profiles
@@ -24,7 +26,8 @@ from glass_export.spec import FfnSite, layer_budgets
 from glass_export.targets import load_target
 from glass_export.targets.base import LoweringInput, Target
 from glass_export.verify import require_passed, verify_artifact
-from glass_export.verify.eager import make_reference
+from glass_export.verify.eager import PROMPTS, make_reference
+from glass_export.verify.kept import kept_reference
 from glass_export.verify.reference import REFERENCE_NAME, Reference
 
 
@@ -109,14 +112,29 @@ def _reference(
     ranked, selection = Priors(settled.prior.statistics), settled.selection
     dense = selection.dense_layers
     budgets = layer_budgets(recipe.verify.density, sites[0].d_ff, len(sites), dense)
-    with target.numerics(loaded.model, sites, recipe.target) as smooth:
-        return make_reference(
-            loaded.model,
-            sites,
-            loaded.tokenizer.encode,
-            lambda sums: select_neurons(sums, ranked, selection, budgets),
-            tokens=recipe.verify.tokens,
-            max_length=recipe.export.max_length,
-            tolerance=recipe.verify.tolerance,
-            smooth=smooth,
-        )
+
+    def make() -> Reference:
+        with target.numerics(loaded.model, sites, recipe.target) as smooth:
+            return make_reference(
+                loaded.model,
+                sites,
+                loaded.tokenizer.encode,
+                lambda sums: select_neurons(sums, ranked, selection, budgets),
+                tokens=recipe.verify.tokens,
+                max_length=recipe.export.max_length,
+                tolerance=recipe.verify.tolerance,
+                smooth=smooth,
+            )
+
+    prior = hashlib.sha256(b"".join(x.tobytes() for x in settled.prior.statistics.values()))
+    key = {
+        "model_sha256": loaded.source.sha256,
+        "sites": [to_data(site) for site in sites],
+        "prompts": [loaded.tokenizer.encode(text) for text in PROMPTS],
+        "prior": prior.hexdigest(),
+        "selection": to_data(selection),
+        "target": to_data(recipe.target),
+        "verify": to_data(recipe.verify),
+        "max_length": recipe.export.max_length,
+    }
+    return kept_reference(key, make)

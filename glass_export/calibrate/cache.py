@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from glass_export.errors import ArtifactError
 from glass_export.log import logger
+from glass_export.paths import is_kept
 from glass_export.prior import Prior, read_tensors, write_tensors
 
 T = TypeVar("T")
@@ -100,7 +101,7 @@ class CalibrationCache:
 
     def _load(self, name: str, read: Callable[[Path], T]) -> T | None:
         path = self._folder / f"{name}.safetensors" if self._folder else None
-        if path is None or not path.is_file():
+        if path is None or not is_kept(path):
             return None
         try:
             return read(path)

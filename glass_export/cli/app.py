@@ -89,6 +89,9 @@ def root(
             help="Read weights when they are used (default: if they do not fit in memory).",
         ),
     ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Do not use results that earlier exports left.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only on stderr.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Everything on stderr.")] = False,
@@ -101,13 +104,13 @@ def root(
     Without a command: export MODEL for TARGET. The commands work on finished artifacts.
     """
     console.setup(quiet=quiet, verbose=verbose)
-    given = (model, target, dtype, output, overrides, no_verify, as_json)
+    given = (model, target, dtype, output, overrides, no_verify, as_json, fresh)
     exporting = any(given) or custom_ops is not None or stream is not None
     if context.invoked_subcommand:
         if exporting:
             raise typer.BadParameter(
-                "--model, --target, --dtype, --custom-ops, --output, --set, --no-verify, "
-                f"--stream and --json before {context.invoked_subcommand!r} belong to an export; "
+                "--model, --target, --dtype, --custom-ops, --output, --set, --no-verify, --stream, "
+                f"--fresh and --json before {context.invoked_subcommand!r} belong to an export; "
                 "remove them, or the command"
             )
         return
@@ -117,7 +120,9 @@ def root(
     if not model:
         raise typer.BadParameter("--model is missing; see `glass-export recipes` for names")
     changes = [*(overrides or []), *target_overrides(target, dtype, custom_ops)]
-    export(model, output, changes, verify=not no_verify, stream=stream, as_json=as_json)
+    export(
+        model, output, changes, verify=not no_verify, stream=stream, fresh=fresh, as_json=as_json
+    )
 
 
 for command in (plan, run, compare, bench, tune, inspect, verify, recipes, build_native):

@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 
 from glass_export import console
+from glass_export.paths import forget_results
 
 if TYPE_CHECKING:
     from glass_export.manifest import Manifest
@@ -23,10 +24,13 @@ def export(
     *,
     verify: bool,
     stream: bool | None,
+    fresh: bool,
     as_json: bool,
 ) -> None:
     """Resolve the recipe, export it and tell where the artifact is."""
     recipe, folder = recipe_and_folder(model, output, overrides, verify=verify)
+    if fresh:
+        forget_results()
 
     from glass_export import pipeline
     from glass_export.calibrate.team import current
