@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -20,7 +19,7 @@ from glass_export.nn.streamed import streamable
 from glass_export.package import check_context
 from glass_export.paths import cache_dir
 from glass_export.plan.costs import Costs, Stage
-from glass_export.plan.machine import available_memory, free_disk
+from glass_export.plan.machine import available_memory, free_disk, same_disk
 from glass_export.recipe import Recipe
 from glass_export.sources import locate
 from glass_export.spec import FfnSite
@@ -251,7 +250,7 @@ def _with_memory(plan: Plan, costs: Costs, wanted: bool | None, refused: str | N
 
 def _with_disk(plan: Plan, costs: Costs, output: Path) -> Plan:
     scratch = costs.scratch if plan.streamed else 0
-    shared = _same_disk(output, cache_dir())
+    shared = same_disk(output, cache_dir())
     needs = [(output, plan.artifact + (scratch if shared else 0), "the artifact")]
     needs += [] if shared or not scratch else [(cache_dir(), scratch, "rounded weights")]
     problems = [
@@ -261,16 +260,6 @@ def _with_disk(plan: Plan, costs: Costs, output: Path) -> Plan:
         if (free := free_disk(folder)) < size
     ]
     return replace(plan, scratch=scratch, problems=(*plan.problems, *problems))
-
-
-def _same_disk(first: Path, second: Path) -> bool:
-    def device(folder: Path) -> int:
-        there = folder.resolve()
-        while not there.exists():
-            there = there.parent
-        return os.stat(there).st_dev
-
-    return device(first) == device(second)
 
 
 def gigabytes(size: float) -> str:

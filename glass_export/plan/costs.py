@@ -14,6 +14,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from glass_export.calibrate.statistics import RUNS
 from glass_export.nn.streamed import BLOCK
 from glass_export.recipe import Recipe
 from glass_export.targets.base import ModelShapes
@@ -106,7 +107,7 @@ class Costs:
         cache = 4 * shapes.layers * rows * recipe.sequence_length * shapes.cache_width
         logits = 4 * 4 * max(rows * shapes.vocab_size, 1 << 22)
         saved = 4 * _SAVED_ROWS * shapes.layers * recipe.sequence_length * shapes.d_model
-        sums = 4 * 8 * 2 * shapes.layers * shapes.d_ff
+        sums = 4 * 8 * RUNS * shapes.layers * shapes.d_ff
         search = 8 * shapes.layers * _SEARCH_TOKENS * shapes.d_ff if self._searches else 0
         return max(cache + logits, saved + logits, search + logits) + sums
 

@@ -22,10 +22,20 @@ def available_memory() -> int | None:
 
 def free_disk(folder: Path) -> int:
     """Free bytes where ``folder`` is, or will be once it exists."""
+    return shutil.disk_usage(_existing(folder)).free
+
+
+def same_disk(first: Path, second: Path) -> bool:
+    """Whether two folders, which need not exist yet, are on one file system."""
+    return _existing(first).stat().st_dev == _existing(second).stat().st_dev
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest above it that exists."""
     there = folder.resolve()
     while not there.exists():
         there = there.parent
-    return shutil.disk_usage(there).free
+    return there
 
 
 def _free() -> int | None:

@@ -113,7 +113,9 @@ def test_the_streamed_reference_is_rounded_as_the_one_in_memory(
     assert float((results[0] - exact).abs().max()) > 5e-3 * size
 
 
-@pytest.mark.parametrize("form", INTEGER_FORMS)
+@pytest.mark.parametrize(
+    "form", [*INTEGER_FORMS[:2], pytest.param(INTEGER_FORMS[2], marks=pytest.mark.slow)]
+)
 def test_a_streamed_export_writes_the_same_weights(
     checkpoint: Checkpoint, recipe_of: Callable[..., Recipe], tmp_path: Path, form: tuple[str, bool]
 ) -> None:

@@ -19,7 +19,10 @@ from glass_export.calibrate.text import MIN_TOKENS
 from glass_export.prior import Prior
 
 # Two full rounds and the rest of a third.
-SETTINGS = ("calibration.tokens=300", "calibration.sequence_length=16", "calibration.batch=8")
+SETTINGS = (
+    "calibration.tokens=300", "calibration.sequence_length=16", "calibration.batch=8",
+    "selection.mode=fixed", "export.max_length=96",
+)  # fmt: skip
 
 
 def free_port() -> int:
@@ -29,24 +32,23 @@ def free_port() -> int:
 
 
 def export(checkpoint: Path, output: Path, size: int) -> Path:
-    """Export by so many processes, as torchrun starts them; what the helpers are asked to write is
-    not there afterwards.
-    """
-    port, processes = str(free_port()), []
-    for rank in range(size):
-        own = {"RANK": str(rank), "WORLD_SIZE": str(size), "MASTER_ADDR": "127.0.0.1",
-               "LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(size), "MASTER_PORT": port,
-               "GLASS_EXPORT_CACHE": str(output.parent / f"cache-{size}"),
-               "OMP_NUM_THREADS": "1"} if size > 1 else {"OMP_NUM_THREADS": "1"}  # fmt: skip
-        command = [sys.executable, "-m", "glass_export", "--model", str(checkpoint), "-q",
-                   "--output", str(output), "--no-verify", "--set", "selection.mode=fixed",
-                   "--set", "export.max_length=96"]  # fmt: skip
-        for setting in SETTINGS:
-            command += ["--set", setting]
-        environment = os.environ | {"GLASS_EXPORT_CACHE": str(output.parent / "cache-1")} | own
-        processes.append(subprocess.Popen(command, env=environment, stderr=subprocess.PIPE))
+    """Export by so many processes, started as torchrun starts them; one is started by itself."""
+    cache = str(output.parent / f"cache-{size}")
+    settings = [word for setting in SETTINGS for word in ("--set", setting)]
+    command = [sys.executable, "-m", "glass_export", "--model", str(checkpoint), "--no-verify",
+               "--output", str(output), *settings]  # fmt: skip
+    shared = os.environ | {"GLASS_EXPORT_CACHE": cache, "OMP_NUM_THREADS": "1"}
+    address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+    places = [
+        {**address, "RANK": rank, "WORLD_SIZE": str(size), "LOCAL_RANK": rank}
+        for rank in map(str, range(size))
+    ]
+    processes = [
+        subprocess.Popen(command, env=shared | (own if size > 1 else {}), stderr=subprocess.PIPE)
+        for own in places
+    ]
     for process in processes:
-        _, errors = process.communicate(timeout=300)
+        _, errors = process.communicate(timeout=600)
         assert process.returncode == 0, errors.decode()
     return output
 

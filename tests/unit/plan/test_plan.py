@@ -144,19 +144,19 @@ def test_forms_that_cannot_be_streamed(
 
 
 def test_widths_that_a_form_has_not_and_headers_that_do_not_fit(
-    checkpoint: Callable[..., Path], tmp_path: Path
+    checkpoint: Callable[..., Path], recipe_of: Callable[..., Recipe], tmp_path: Path
 ) -> None:
     for file in checkpoint("llama").iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     config = json.loads((tmp_path / "config.json").read_text())
     (tmp_path / "config.json").write_text(json.dumps(config | {"hidden_size": 48}))
     with pytest.raises(LoweringError, match="multiple of 32"):
-        make_plan(resolve(str(tmp_path), ["target.dtype=int4"]), tmp_path / "out")
+        make_plan(recipe_of(tmp_path, "target.dtype=int4"), tmp_path / "out")
     (tmp_path / "config.json").write_text(json.dumps(config))
     weights = load_file(tmp_path / "model.safetensors")
     weights["model.norm.weight"] = weights["model.norm.weight"][:32].clone()
     save_file(weights, tmp_path / "model.safetensors", {"format": "pt"})
-    made = make_plan(resolve(str(tmp_path)), tmp_path / "out")
+    made = make_plan(recipe_of(tmp_path), tmp_path / "out")
     assert made.problems == (
         "model.norm.weight: the file has [32], config.json wants [64]; download the model again",
     )

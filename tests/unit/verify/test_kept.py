@@ -1,4 +1,4 @@
-"""References that are kept: found again, made again when damaged or when asked for fresh results."""
+"""Kept references: found again, made again when damaged or when fresh results are wanted."""
 
 from __future__ import annotations
 
