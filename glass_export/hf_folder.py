@@ -100,7 +100,8 @@ def stream_model(path: Path, config: PreTrainedConfig) -> PreTrainedModel:
     """
     empty = skeleton(path, config)
     matrices = {id(layer.weight) for layer in streamable(empty)}
-    streamed = {name for name, p in empty.named_parameters() if id(p) in matrices}
+    named = empty.named_parameters(remove_duplicate=False)
+    streamed = {name for name, parameter in named if id(parameter) in matrices}
     state: dict[str, Tensor] = {}
     by_place: dict[int, Matrix] = {}
     for name, tensor in stored_weights(path).items():

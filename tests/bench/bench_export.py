@@ -65,7 +65,7 @@ def main() -> None:
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
         output = options.output or Path(scratch) / "artifact"
-        manifest = pipeline.export(recipe, output, streamed=options.stream)
+        manifest = pipeline.export(recipe, output, streamed=options.stream or None)
     total = time.perf_counter() - begin
 
     graphs = set(manifest.target.graphs.values())  # where weights are in the graphs' own file

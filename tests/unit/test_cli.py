@@ -23,7 +23,8 @@ from glass_export.recipe import Recipe, recipe_names
 from glass_export.targets import known_targets
 
 COMMANDS = [
-    "run", "compare", "bench", "eval", "tune", "inspect", "verify", "recipes", "build-native",
+    "plan", "run", "compare", "bench", "eval", "tune", "inspect", "verify", "recipes",
+    "build-native",
 ]  # fmt: skip
 Exported = Callable[[str], Path]
 Outcome = subprocess.CompletedProcess[str]

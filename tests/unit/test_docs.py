@@ -32,7 +32,8 @@ def section(name: str) -> str:
 
 def test_the_commands_are_the_expected_ones() -> None:
     expected = {
-        "run", "compare", "inspect", "verify", "recipes", "build-native", "bench", "eval", "tune",
+        "plan", "run", "compare", "inspect", "verify", "recipes", "build-native", "bench", "eval",
+        "tune",
     }  # fmt: skip
     assert set(COMMANDS) == expected
 
