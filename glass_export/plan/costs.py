@@ -133,11 +133,14 @@ class Costs:
         return layer + 3 * 4 * delegated
 
     def _loaded_bytes(self) -> int:
-        """The artifact on its runtime; stock operators of integers keep packed copies."""
+        """The artifact on its runtime, with the packed copies of integers: of the chosen neurons, or
+        with stock operators of everything.
+        """
         options = self.recipe.target
-        copies = 1 if options.custom_ops or options.dtype == "fp32" else 2
+        chosen = self.shapes.ffn_weights / self.shapes.weights * self.recipe.verify.density
+        packed = 0.0 if options.dtype == "fp32" else chosen if options.custom_ops else 1.0
         cache = 4 * 2 * self.shapes.layers * self.recipe.export.max_length * self.shapes.cache_width
-        return copies * self.artifact + cache
+        return int((1 + packed) * self.artifact) + cache
 
     # Time.
 
