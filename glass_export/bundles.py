@@ -150,10 +150,10 @@ def dequantise(
     return weights
 
 
-def round_down(weights: FloatArray, form: BundleFormat) -> FloatArray:
-    """Down rows as bundles hold them.
+def pack_down(weights: FloatArray, form: BundleFormat) -> Bytes:
+    """Down rows as bundles hold them, by themselves: row | outliers.
 
-    Shape: [F,D] -> [F,D].
+    Shape: [F,D] -> [F,row_bytes + outliers].
 
     Raises:
         LoweringError: as ``quantise``.
@@ -161,8 +161,14 @@ def round_down(weights: FloatArray, form: BundleFormat) -> FloatArray:
     bundle_bytes(weights.shape[1], form)  # refuses widths that no bundle has
     rest = weights.astype(np.float32)
     outliers = _take_outliers(rest, form)
-    rounded = dequantise_rows(quantise_rows(rest, form), rest.shape[1], form)
-    _add_outliers(rounded, outliers)
+    return np.concatenate([quantise_rows(rest, form), outliers], axis=1)
+
+
+def unpack_down(stored: Bytes, d_model: int, form: BundleFormat) -> FloatArray:
+    """The weights that the bytes of ``pack_down`` stand for. Shape: [F,bytes] -> [F,D]."""
+    end = row_bytes(d_model, form)
+    rounded = dequantise_rows(stored[:, :end], d_model, form)
+    _add_outliers(rounded, stored[:, end:])
     return rounded
 
 
@@ -267,9 +273,13 @@ def _unpack(integers: Bytes, scales: Bytes, form: BundleFormat) -> FloatArray:
     count = len(integers)
     factors = np.ascontiguousarray(scales).view("<f2").astype(np.float32)
     stored = integers.reshape(count, factors.shape[1], -1)
+    weights = np.empty((*factors.shape, GROUP), np.float32)
     if form == "int4":
-        stored = np.concatenate([stored & 15, stored >> 4], axis=-1)
-    weights = (stored.astype(np.float32) - _OFFSET[form]) * factors[..., None]
+        weights[..., : GROUP // 2], weights[..., GROUP // 2 :] = stored & 15, stored >> 4
+    else:
+        weights[:] = stored
+    weights -= _OFFSET[form]
+    weights *= factors[..., None]
     return weights.reshape(count, -1)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from glass_export.errors import LoweringError
 from glass_export.graph import CapturedGraph, Weight
 from glass_export.nn.ffn import ScoringFfn, SparseFfn
 from glass_export.nn.graphs import DecodeModule, PrefillModule
+from glass_export.nn.streamed import Matrix, matrices
 from glass_export.nn.swap import semantic_ops
 from glass_export.spec import FfnSite
 
@@ -43,12 +45,14 @@ def capture(
     with torch.no_grad():
         with semantic_ops(model, sites, ScoringFfn, max_length):
             prefill = _trace("prefill", PrefillModule(model), *_prefill_example(sites, keys_values))
+            behind = matrices(model)
         with semantic_ops(model, sites, SparseFfn, max_length):
             decode = _trace("decode", DecodeModule(model), *_decode_example(sites, keys_values))
+            behind |= matrices(model)
     cache_names = tuple(f"{kind}_cache.{i}" for kind in ("key", "value") for i in range(len(sites)))
     return (
-        _captured("prefill", prefill, ("logits", "abs_sum", "sq_sum", *cache_names)),
-        _captured("decode", decode, ("logits", *cache_names)),
+        _captured("prefill", prefill, ("logits", "abs_sum", "sq_sum", *cache_names), behind),
+        _captured("decode", decode, ("logits", *cache_names), behind),
     )
 
 
@@ -106,8 +110,13 @@ def _trace(
             ) from problem
 
 
-def _captured(name: str, program: ExportedProgram, outputs: tuple[str, ...]) -> CapturedGraph:
-    """Lift an exported program: one weight per distinct tensor, so that tied weights stay tied."""
+def _captured(
+    name: str, program: ExportedProgram, outputs: tuple[str, ...], streamed: Mapping[int, Matrix]
+) -> CapturedGraph:
+    """Lift an exported program: one weight per distinct tensor, so that tied weights stay tied.
+
+    ``streamed``: what is behind stand-ins; see nn.streamed.matrices.
+    """
     signature = program.graph_signature
     held: dict[str, Tensor] = {**program.state_dict, **program.constants}
     owners = {
@@ -128,6 +137,9 @@ def _captured(name: str, program: ExportedProgram, outputs: tuple[str, ...]) -> 
             continue
         first_of[key] = node
         label = owners[node.name].removeprefix("model.")
-        graph.weights[node.name] = Weight.of(label, tensor)
+        matrix = streamed.get(tensor.data_ptr())
+        graph.weights[node.name] = (
+            Weight.of(label, tensor) if matrix is None else Weight.streamed(label, matrix)
+        )
     graph.prune()
     return graph

@@ -28,6 +28,10 @@ class SourceError(GlassError):
     """No source of the model could be reached, or what came from it is damaged."""
 
 
+class ResourceError(GlassError):
+    """This machine cannot do what is asked: memory, disk, or a part that is not supported."""
+
+
 class CalibrationError(GlassError):
     """The global prior could not be computed from the calibration text."""
 

@@ -9,24 +9,42 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, fx
 
+from glass_export.nn.streamed import Matrix, blocks
+
 
 @dataclass(frozen=True, slots=True)
 class Weight:
     """A named constant that is materialised only when it is written.
 
     Two weights with the same name are the same data, so graphs share what they have in common.
+    ``matrix``: where a weight [N,D] can be read by its rows; None: it is loaded as a whole.
     """
 
     name: str
     shape: tuple[int, ...]
     dtype: torch.dtype
     load: Callable[[], Tensor]
+    matrix: Matrix | None = None
 
     @classmethod
     def of(cls, name: str, tensor: Tensor) -> Weight:
         """A weight that is held in memory already; no copy."""
         detached = tensor.detach()
         return cls(name, tuple(tensor.shape), tensor.dtype, lambda: detached)
+
+    @classmethod
+    def streamed(cls, name: str, matrix: Matrix) -> Weight:
+        """A float32 weight that is read each time it is asked for."""
+        count, depth = matrix.shape
+        return cls(name, (count, depth), torch.float32, lambda: matrix.rows(0, count), matrix)
+
+    def blocks(self) -> Iterator[Tensor]:
+        """The float32 rows [..,D] of a weight [N,D], few at a time where it can be read so."""
+        if self.matrix is None:
+            yield self.load().detach().to(torch.float32)
+            return
+        for span in blocks(self.matrix.shape):
+            yield self.matrix.rows(*span)
 
     def derived(
         self, name: str, shape: tuple[int, ...], change: Callable[[Tensor], Tensor]

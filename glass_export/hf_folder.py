@@ -1,19 +1,17 @@
 """A Hugging Face model and tokenizer from a folder with safetensors weights.
 
-The weights are read piece by piece into float32: transformers maps the whole file into memory
-beside the model, which costs half as much again for a 16-bit checkpoint.
+The weights are read piece by piece into float32, at once or, for a model that memory cannot hold,
+each time that they are used. transformers would map the whole file into memory beside the model,
+which costs half as much again for a 16-bit checkpoint.
 """
 
 from __future__ import annotations
 
-import json
-import math
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from torch import Tensor
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -26,10 +24,9 @@ from transformers import (
 
 from glass_export.errors import SourceError, UnsupportedModelError
 from glass_export.log import progress
+from glass_export.nn.streamed import Matrix, stand_in, stream, streamable
+from glass_export.safetensors_file import StoredTensor, stored_tensors
 from glass_export.sources.local import weight_files
-
-_FLOATS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
-_PIECE = 1 << 18  # elements converted at a time
 
 
 def read_config(path: Path) -> PreTrainedConfig:
@@ -85,15 +82,53 @@ def read_model(path: Path, config: PreTrainedConfig) -> PreTrainedModel:
         SourceError: weights are missing, damaged or of another shape than config.json says.
         UnsupportedModelError: not a causal language model.
     """
-    files = weight_files(path)
-    for file in files:
-        _check(file)
-    state: dict[str, torch.Tensor] = {}
-    with progress("Loading weights", sum(f.stat().st_size for f in files), "bytes") as task:
-        for file in files:
-            state |= _read(file)
-            task.advance(file.stat().st_size)
-    model = assemble(path, skeleton(path, config), state)
+    found = stored_weights(path)
+    state: dict[str, Tensor] = {}
+    with progress("Loading weights", sum(t.nbytes for t in found.values()), "bytes") as task:
+        for name, tensor in found.items():
+            state[name] = tensor.load()
+            task.advance(tensor.nbytes)
+    return _with_settings(path, assemble(path, skeleton(path, config), state))
+
+
+def stream_model(path: Path, config: PreTrainedConfig) -> PreTrainedModel:
+    """The model whose linears and embeddings stay in the files; see nn.streamed.
+
+    Raises:
+        SourceError: as :func:`read_model`, but damaged weights are found when they are used.
+        UnsupportedModelError: not a causal language model.
+    """
+    empty = skeleton(path, config)
+    matrices = {id(layer.weight) for layer in streamable(empty)}
+    named = empty.named_parameters(remove_duplicate=False)
+    streamed = {name for name, parameter in named if id(parameter) in matrices}
+    state: dict[str, Tensor] = {}
+    by_place: dict[int, Matrix] = {}
+    for name, tensor in stored_weights(path).items():
+        if name in streamed:
+            state[name] = stand_in(tensor.shape)
+            by_place[state[name].data_ptr()] = tensor
+        else:
+            state[name] = tensor.load()
+    model = assemble(path, empty, state)
+    stream(model, lambda parameter: by_place.get(parameter.data_ptr()))
+    return _with_settings(path, model)
+
+
+def stored_weights(path: Path) -> dict[str, StoredTensor]:
+    """All weights of a folder by name; only the files' headers are read.
+
+    Raises:
+        SourceError: files are missing or damaged.
+    """
+    found: dict[str, StoredTensor] = {}
+    for file in weight_files(path):
+        found |= stored_tensors(file)
+    return found
+
+
+def _with_settings(path: Path, model: PreTrainedModel) -> PreTrainedModel:
+    """The model, with what the folder says of generation."""
     if (path / "generation_config.json").is_file():
         model.generation_config = GenerationConfig.from_pretrained(path, local_files_only=True)
     return model
@@ -116,7 +151,7 @@ def skeleton(path: Path, config: PreTrainedConfig) -> PreTrainedModel:
     return model
 
 
-def assemble(path: Path, empty: PreTrainedModel, state: dict[str, torch.Tensor]) -> PreTrainedModel:
+def assemble(path: Path, empty: PreTrainedModel, state: dict[str, Tensor]) -> PreTrainedModel:
     """The model of ``path`` around ``state``, whose tensors are taken over, not copied.
 
     Raises:
@@ -140,53 +175,6 @@ def assemble(path: Path, empty: PreTrainedModel, state: dict[str, torch.Tensor])
         )
     loaded: PreTrainedModel = model
     return loaded
-
-
-def _check(file: Path) -> None:
-    try:
-        with safe_open(file, framework="np") as tensors:
-            tensors.keys()
-    except (SafetensorError, OSError) as problem:
-        raise SourceError(
-            f"{file}: damaged or truncated ({short(problem)}); download it again"
-        ) from problem
-
-
-def _read(path: Path) -> dict[str, torch.Tensor]:
-    """All tensors of a checked file; floating-point ones as float32."""
-    state = {}
-    with path.open("rb") as file:
-        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-        base = file.tell()
-        header.pop("__metadata__", None)
-        for name, entry in header.items():
-            if entry["dtype"] not in _FLOATS:
-                continue  # index buffers, which transformers computes itself
-            file.seek(base + entry["data_offsets"][0])
-            tensor, finite = _read_floats(file, entry["shape"], entry["dtype"])
-            if not finite:
-                raise SourceError(
-                    f"{path}: {name} holds NaN or infinity, so the file is damaged; "
-                    "download it again"
-                )
-            state[name] = tensor
-    return state
-
-
-def _read_floats(file: BinaryIO, shape: list[int], dtype: str) -> tuple[torch.Tensor, bool]:
-    """The tensor at the file's position as float32, and whether all of it is finite."""
-    finite = True
-    stored = np.dtype(_FLOATS[dtype])
-    out = np.empty(math.prod(shape), np.float32)
-    for begin in range(0, out.size, _PIECE):
-        piece = out[begin : begin + _PIECE]
-        raw = np.frombuffer(file.read(piece.size * stored.itemsize), stored)
-        if dtype == "BF16":  # the upper half of a float32
-            np.left_shift(raw, 16, out=piece.view(np.uint32), dtype=np.uint32)
-        else:
-            piece[:] = raw
-        finite = finite and bool(np.isfinite(piece).all())
-    return torch.from_numpy(out.reshape(shape)), finite
 
 
 def short(problem: BaseException) -> str:

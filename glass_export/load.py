@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from glass_export import gguf_model, hf_folder
+from glass_export.errors import UnsupportedModelError
 from glass_export.gguf_file import GgufFile
 from glass_export.log import logger
 from glass_export.manifest import SourceInfo
@@ -35,8 +36,13 @@ class LoadedModel:
     bos_token_id: int | None
 
 
-def load_model(model: ModelRecipe | FetchedModel) -> LoadedModel:
+def load_model(model: ModelRecipe | FetchedModel, *, streamed: bool = False) -> LoadedModel:
     """Fetch (unless that is done already) and load a model.
+
+    Args:
+        model: What to load.
+        streamed: Leave the weights of linears and embeddings in the files and read them each time
+            that they are used: slow, but of little memory. Of a GGUF file this cannot be done.
 
     Raises:
         SourceError: no source can be used, or the model's files are damaged or incomplete.
@@ -46,7 +52,10 @@ def load_model(model: ModelRecipe | FetchedModel) -> LoadedModel:
     fetched = fetch(model) if isinstance(model, ModelRecipe) else model
     with _quiet_transformers():
         is_gguf = fetched.path.is_file()
-        network, tokenizer = (_load_gguf if is_gguf else _load_folder)(fetched.path)
+        if is_gguf:
+            network, tokenizer = _load_gguf(fetched.path, streamed=streamed)
+        else:
+            network, tokenizer = _load_folder(fetched.path, streamed=streamed)
     network.train(False).requires_grad_(False)
     network.config.name_or_path = ""  # a path of this machine otherwise
     release_memory()
@@ -67,7 +76,12 @@ def load_model(model: ModelRecipe | FetchedModel) -> LoadedModel:
     return loaded
 
 
-def _load_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _load_gguf(path: Path, *, streamed: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    if streamed:
+        raise UnsupportedModelError(
+            f"{path.name}: the weights of a GGUF file cannot be streamed; give the safetensors "
+            "checkpoint, or export on a machine with more memory"
+        )
     file = GgufFile.open(path)
     config = gguf_model.read_config(file)
     tokenizer = gguf_model.read_tokenizer(file)
@@ -75,11 +89,12 @@ def _load_gguf(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     return gguf_model.read_model(file, config), tokenizer
 
 
-def _load_folder(path: Path) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def _load_folder(path: Path, *, streamed: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     config = hf_folder.read_config(path)
     tokenizer = hf_folder.read_tokenizer(path)
     release_memory()
-    return hf_folder.read_model(path, config), tokenizer
+    read = hf_folder.stream_model if streamed else hf_folder.read_model
+    return read(path, config), tokenizer
 
 
 def _text_ends(

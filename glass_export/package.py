@@ -55,14 +55,6 @@ def check_context(recipe: Recipe, model: PreTrainedModel) -> None:
     rotary.check_context(model, recipe.export.max_length)
 
 
-def expected_bytes(model: PreTrainedModel, sites: list[FfnSite]) -> int:
-    """Estimated size of the artifact: float32 weights, four statistics and verification data."""
-    parameters = sum(p.numel() for p in model.parameters())
-    vocabulary = int(model.get_output_embeddings().weight.shape[0])
-    scores = sum(site.d_ff for site in sites)
-    return 4 * parameters + 4 * (4 + 8) * scores + 4 * 12 * vocabulary + (16 << 20)
-
-
 def null_prompt(loaded: LoadedModel) -> dict[str, Any]:
     """Where text written from nothing starts and stops: at a document's end, not a turn's."""
     ids = map(loaded.tokenizer.convert_tokens_to_ids, _DOCUMENT_ENDS)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
 from glass_export import package
 from glass_export.artifact import PRIOR_NAME, ArtifactWriter
+from glass_export.calibrate import dismiss_helpers, help_calibrate
+from glass_export.calibrate.team import current
 from glass_export.capture import capture
 from glass_export.families import find_ffns
 from glass_export.load import LoadedModel, load_model, release_memory
+from glass_export.log import logger
 from glass_export.manifest import Manifest
 from glass_export.passes import default_passes
+from glass_export.plan import make_plan
 from glass_export.recipe import Recipe
+from glass_export.schema import to_data
 from glass_export.scoring import Priors, select_neurons
 from glass_export.search import Settled, settle
 from glass_export.selection import default_profiles
@@ -20,20 +26,35 @@ from glass_export.spec import FfnSite, layer_budgets
 from glass_export.targets import load_target
 from glass_export.targets.base import LoweringInput, Target
 from glass_export.verify import require_passed, verify_artifact
-from glass_export.verify.eager import make_reference
+from glass_export.verify.eager import PROMPTS, make_reference
+from glass_export.verify.kept import kept_reference
 from glass_export.verify.reference import REFERENCE_NAME, Reference
 
 
-def export(recipe: Recipe, output: Path) -> Manifest:
+def export(recipe: Recipe, output: Path, *, streamed: bool | None = None) -> Manifest:
     """Export a model into the artifact directory ``output``, which is replaced as a whole.
 
+    Args:
+        recipe: What is exported, and how.
+        output: The artifact's directory.
+        streamed: Read weights each time that they are used, see load.load_model; None: if they do
+            not fit in memory.
+
     Raises:
+        ResourceError: the export does not fit on this machine.
         GlassError: a stage failed; ``output`` is as it was before.
     """
     target = load_target(recipe.target.name)
-    target.check(recipe.target)
-    with ArtifactWriter(output) as writer:
-        manifest = _build(recipe, target, writer)
+    plan = make_plan(recipe, output, streamed=streamed)
+    plan.require()
+    current().share(plan.streamed)
+    if plan.streamed:
+        logger.warning(
+            "%s: weights are read each time that they are used; the export takes longer",
+            recipe.model.name,
+        )
+    with ArtifactWriter(output, expected_bytes=plan.artifact) as writer:
+        manifest = _build(recipe, target, writer, streamed=plan.streamed)
         release_memory()
         if recipe.verify.enabled:
             writer.seal(manifest)
@@ -43,14 +64,23 @@ def export(recipe: Recipe, output: Path) -> Manifest:
         return writer.commit(manifest)
 
 
-def _build(recipe: Recipe, target: Target, writer: ArtifactWriter) -> Manifest:
+def help_export(recipe: Recipe) -> None:
+    """Take part in an export that another process of the team makes: calibrate with it.
+
+    Raises:
+        GlassError: the model cannot be loaded or measured.
+    """
+    loaded = load_model(recipe.model, streamed=current().share(False))
+    help_calibrate(loaded.model, find_ffns(loaded.model), recipe.calibration.device)
+
+
+def _build(recipe: Recipe, target: Target, writer: ArtifactWriter, *, streamed: bool) -> Manifest:
     """All stages up to the artifact's files; the model is freed on return."""
-    loaded = load_model(recipe.model)
+    loaded = load_model(recipe.model, streamed=streamed)
     model, sites = loaded.model, find_ffns(loaded.model)
-    package.check_context(recipe, model)
-    writer.require(package.expected_bytes(model, sites))
 
     settled = settle(loaded, sites, recipe.calibration, recipe.selection)
+    dismiss_helpers()
     settled.prior.save(writer.path / PRIOR_NAME)
     if recipe.verify.enabled:
         _reference(recipe, target, loaded, sites, settled).save(writer.path / REFERENCE_NAME)
@@ -82,14 +112,29 @@ def _reference(
     ranked, selection = Priors(settled.prior.statistics), settled.selection
     dense = selection.dense_layers
     budgets = layer_budgets(recipe.verify.density, sites[0].d_ff, len(sites), dense)
-    with target.numerics(loaded.model, sites, recipe.target) as smooth:
-        return make_reference(
-            loaded.model,
-            sites,
-            loaded.tokenizer.encode,
-            lambda sums: select_neurons(sums, ranked, selection, budgets),
-            tokens=recipe.verify.tokens,
-            max_length=recipe.export.max_length,
-            tolerance=recipe.verify.tolerance,
-            smooth=smooth,
-        )
+
+    def make() -> Reference:
+        with target.numerics(loaded.model, sites, recipe.target) as smooth:
+            return make_reference(
+                loaded.model,
+                sites,
+                loaded.tokenizer.encode,
+                lambda sums: select_neurons(sums, ranked, selection, budgets),
+                tokens=recipe.verify.tokens,
+                max_length=recipe.export.max_length,
+                tolerance=recipe.verify.tolerance,
+                smooth=smooth,
+            )
+
+    prior = hashlib.sha256(b"".join(x.tobytes() for x in settled.prior.statistics.values()))
+    key = {
+        "model_sha256": loaded.source.sha256,
+        "sites": [to_data(site) for site in sites],
+        "prompts": [loaded.tokenizer.encode(text) for text in PROMPTS],
+        "prior": prior.hexdigest(),
+        "selection": to_data(selection),
+        "target": to_data(recipe.target),
+        "verify": to_data(recipe.verify),
+        "max_length": recipe.export.max_length,
+    }
+    return kept_reference(key, make)

@@ -14,14 +14,16 @@ from transformers import PreTrainedModel
 
 from glass_export.calibrate.cache import CalibrationCache
 from glass_export.calibrate.statistics import ORDER, Sums, measure
+from glass_export.calibrate.team import Team, current, local_rank
 from glass_export.calibrate.text import MIN_TOKENS, TextSettings, write_text
 from glass_export.errors import CalibrationError, RecipeError, UnsupportedModelError
+from glass_export.nn.streamed import is_streamed
 from glass_export.prior import FORMAT_VERSION, Prior
 from glass_export.recipe import CalibrationRecipe
 from glass_export.schema import to_data
 from glass_export.spec import FfnSite
 
-__all__ = ["calibrate"]
+__all__ = ["calibrate", "dismiss_helpers", "help_calibrate"]
 
 
 def calibrate(
@@ -69,12 +71,44 @@ def calibrate(
     store = CalibrationCache(cache, _key(text, model, sites, device, model_sha256))
     if prior := store.load_prior():
         return prior
-    with _prepared(model, device):
-        sequences = write_text(model, text, store)
-        sums = measure(model, sites, sequences, prefix, store)
+    team = current()
+    team.share(text)  # which helpers wait for
+    sums = _measured(model, sites, text, device, store, team)
     prior = _prior(sums, recipe, model_sha256)
     store.save_prior(prior)
     return prior
+
+
+def help_calibrate(model: PreTrainedModel, sites: list[FfnSite], device: str) -> None:
+    """Take part in the calibrations of the team's leader, until it dismisses its helpers.
+
+    Args:
+        model: The leader's model.
+        sites: Its FFNs.
+        device: Where this process computes; see CalibrationRecipe.
+    """
+    team, place = current(), _device(device, model)
+    nothing_kept = CalibrationCache(None, {})
+    while (text := team.share(None)) is not None:
+        _measured(model, sites, text, place, nothing_kept, team)
+
+
+def dismiss_helpers() -> None:
+    """Tell the team that no calibration follows."""
+    current().share(None)
+
+
+def _measured(
+    model: PreTrainedModel,
+    sites: list[FfnSite],
+    text: TextSettings,
+    device: torch.device,
+    store: CalibrationCache,
+    team: Team,
+) -> Sums:
+    with _prepared(model, device):
+        sequences = write_text(model, text, store, team)
+        return measure(model, sites, sequences, text.prefix, store, team)
 
 
 def _prior(sums: Sums, recipe: CalibrationRecipe, model_sha256: str) -> Prior:
@@ -112,8 +146,17 @@ def _key(
 
 
 def _device(name: str, model: PreTrainedModel) -> torch.device:
+    if is_streamed(model):
+        if name not in ("auto", "cpu"):
+            raise RecipeError(
+                f"calibration.device: got {name!r}, but weights that do not fit in memory are "
+                "streamed to the processor alone; use cpu"
+            )
+        return torch.device("cpu")
     if name == "auto":
-        return torch.device("cuda") if torch.cuda.is_available() else model.device
+        if not torch.cuda.is_available():
+            return model.device
+        return torch.device("cuda", local_rank() % torch.cuda.device_count())
     try:
         device = torch.device(name)
     except RuntimeError:

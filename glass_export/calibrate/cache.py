@@ -1,6 +1,6 @@
 """Keeps calibrations, finished or not, so that a killed run goes on where it was.
 
-``<folder>/<key>/``: ``text.safetensors`` grows round by round, ``sums.safetensors`` holds partial
+``<folder>/<key>/``: ``text.safetensors`` grows round by round, ``sums-*.safetensors`` hold partial
 sums, ``prior.safetensors`` is the finished prior. A damaged file counts as missing.
 """
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from glass_export.errors import ArtifactError
 from glass_export.log import logger
+from glass_export.paths import is_kept
 from glass_export.prior import Prior, read_tensors, write_tensors
 
 T = TypeVar("T")
@@ -29,7 +30,7 @@ Sequence = NDArray[np.int32]
 
 @dataclass(frozen=True, slots=True)
 class PartialSums:
-    """Sums over the first ``done`` sequences. Shape: values [4,L,F], float64."""
+    """Sums over the first ``done`` sequences, run by run. Shape: values [R,4,L,F], float64."""
 
     values: NDArray[np.float64]
     done: int
@@ -56,7 +57,8 @@ class CalibrationCache:
         self._save("prior", prior.save)
         if self._folder:
             with suppress(OSError):
-                (self._folder / "sums.safetensors").unlink()
+                for path in self._folder.glob("sums-*.safetensors"):
+                    path.unlink()
 
     def load_text(self) -> list[list[Sequence]]:
         """Sequences of every finished round."""
@@ -78,21 +80,28 @@ class CalibrationCache:
         }
         self._save("text", lambda path: write_tensors(path, tensors, {}))
 
-    def load_sums(self, shape: tuple[int, ...], sequences: list[Sequence]) -> PartialSums:
-        """The latest partial sums of these sequences; zeros when there are none."""
-        found = self._load("sums", read_tensors)
+    def load_sums(
+        self, shape: tuple[int, ...], sequences: list[Sequence], part: str
+    ) -> PartialSums:
+        """The latest partial sums of these sequences; zeros when there are none.
+
+        ``part``: which of several processes' sums.
+        """
+        found = self._load(f"sums-{part}", read_tensors)
         if found is None or found[1].get("text") != _digest(sequences):
             return PartialSums(np.zeros(shape), 0)
         return PartialSums(found[0]["sums"], int(found[1]["done"]))
 
-    def save_sums(self, partial: PartialSums, sequences: list[Sequence]) -> None:
-        """Keep sums over the first sequences."""
+    def save_sums(self, partial: PartialSums, sequences: list[Sequence], part: str) -> None:
+        """Keep sums over the first sequences; ``part``: as in ``load_sums``."""
         metadata = {"done": str(partial.done), "text": _digest(sequences)}
-        self._save("sums", lambda path: write_tensors(path, {"sums": partial.values}, metadata))
+        self._save(
+            f"sums-{part}", lambda path: write_tensors(path, {"sums": partial.values}, metadata)
+        )
 
     def _load(self, name: str, read: Callable[[Path], T]) -> T | None:
         path = self._folder / f"{name}.safetensors" if self._folder else None
-        if path is None or not path.is_file():
+        if path is None or not is_kept(path):
             return None
         try:
             return read(path)

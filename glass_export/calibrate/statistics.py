@@ -20,18 +20,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.functional import linear
 from transformers import PreTrainedModel
 
 from glass_export.calibrate.cache import CalibrationCache, PartialSums, Sequence
+from glass_export.calibrate.team import ALONE, Team
 from glass_export.errors import CalibrationError, UnsupportedModelError
 from glass_export.log import progress
 from glass_export.nn.ffn import Ffn, replaced_ffns
 from glass_export.nn.head import logits_of
+from glass_export.nn.streamed import back_through
 from glass_export.ops.ffn import ACTIVATIONS
 from glass_export.spec import FfnSite, Statistic
 
 ORDER: tuple[Statistic, ...] = ("A", "I", "G", "F")
+RUNS = 8
+"""Sums are over so many runs of sequences, then over those: the result is the same whichever
+process measures which run. More processes than this have nothing to do."""
 SAVE_EVERY = 1024
 """Tokens between two saves of the partial sums."""
 _LOGITS = 1 << 22
@@ -52,6 +56,7 @@ def measure(
     sequences: list[Sequence],
     prefix: tuple[int, ...],
     store: CalibrationCache,
+    team: Team = ALONE,
 ) -> Sums:
     """Sum A, I, G and F over all tokens of the sequences; the prefix does not count.
 
@@ -63,32 +68,52 @@ def measure(
         sequences: Text of the model.
         prefix: Tokens put in front of every sequence, at least one.
         store: Keeps partial sums; a run that was killed goes on from there.
+        team: Processes that share the sequences; all of them get the result.
 
     Raises:
         CalibrationError: NaN or infinity.
         UnsupportedModelError: ``sites`` does not describe the model's FFNs.
     """
-    shape = (len(ORDER), len(sites), sites[0].d_ff)
-    resumed = store.load_sums(shape, sequences)
+    example = torch.tensor([[*prefix, *sequences[0][:16].tolist()]])
+    _check_sites(model, sites, example.to(model.device))
+    own = range(team.rank, RUNS, team.size)
+    sums = _run_sums(model, sites, sequences, prefix, store, own, f"{team.rank}-of-{team.size}")
+    by_run = {run: part for parts in team.collect(sums) for run, part in parts.items()}
+    total = np.zeros((len(ORDER), len(sites), sites[0].d_ff))
+    for run in range(RUNS):  # always in this order: sums of floats depend on it
+        total += by_run[run]
+    return Sums(total, sum(len(sequence) for sequence in sequences))
+
+
+def _run_sums(
+    model: PreTrainedModel,
+    sites: list[FfnSite],
+    sequences: list[Sequence],
+    prefix: tuple[int, ...],
+    store: CalibrationCache,
+    runs: range,
+    part: str,
+) -> dict[int, NDArray[np.float64]]:
+    """Sums [4,L,F] over each of ``runs``; of RUNS, run r has every sequence s with s % RUNS = r."""
+    mine = [(place, s) for place, run in enumerate(runs) for s in sequences[run::RUNS]]
+    resumed = store.load_sums((len(runs), len(ORDER), len(sites), sites[0].d_ff), sequences, part)
     totals = torch.from_numpy(resumed.values).to(model.device)
-    counts = [len(sequence) for sequence in sequences]
-    inputs = [torch.tensor([[*prefix, *sequence.tolist()]]) for sequence in sequences]
-    _check_sites(model, sites, inputs[0][:, : 16 + len(prefix)].to(model.device))
     unsaved = 0
-    with (
-        progress("measuring neurons", sum(counts), "tokens") as task,
-        _probes(model, sites, totals, len(prefix)),
-    ):
-        task.advance(sum(counts[: resumed.done]))
-        for index in range(resumed.done, len(sequences)):
-            _add(model, inputs[index].to(model.device), len(prefix))
-            _check_finite(totals)
-            unsaved += counts[index]
+    with progress("measuring neurons", sum(len(s) for _, s in mine), "tokens") as task:
+        task.advance(sum(len(s) for _, s in mine[: resumed.done]))
+        for index in range(resumed.done, len(mine)):
+            place, sequence = mine[index]
+            tokens = torch.tensor([[*prefix, *sequence.tolist()]], device=model.device)
+            with _probes(model, sites, totals[place], len(prefix)):
+                _add(model, tokens, len(prefix))
+            _check_finite(totals[place])
+            unsaved += len(sequence)
             if unsaved >= SAVE_EVERY:
-                store.save_sums(PartialSums(totals.cpu().numpy(), index + 1), sequences)
+                partial = PartialSums(totals.cpu().numpy(), index + 1)
+                store.save_sums(partial, sequences, part)
                 unsaved = 0
-            task.advance(counts[index])
-    return Sums(totals.cpu().numpy(), sum(counts))
+            task.advance(len(sequence))
+    return dict(zip(runs, totals.cpu().numpy(), strict=True))
 
 
 def _add(model: PreTrainedModel, tokens: Tensor, prefix: int) -> None:
@@ -130,9 +155,9 @@ class _Probe(Ffn):
 
     def __call__(self, x: Tensor) -> Tensor:
         """See Ffn."""
-        function = _GatedPass if self.weights.gate is not None else _PlainPass
+        function = _PlainPass if self.gate is None else _GatedPass
         output: Tensor = function.apply(x, self)  # type: ignore[no-untyped-call]  # torch has none
-        return self.with_down_bias(output)
+        return output
 
     def add(self, hidden: Tensor, gradient: Tensor) -> None:
         """Add the tokens of h and dNLL/dh, [1,S,F] or [S,F], after the prefix."""
@@ -154,24 +179,22 @@ class _GatedPass(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, probe: _Probe) -> Tensor:
         ctx.save_for_backward(x)
         ctx.probe = probe
-        gate, up, down, _ = probe.weights
-        assert gate is not None
-        hidden = probe.activation(linear(x, gate)).mul_(linear(x, up))
-        return linear(hidden, down)
+        assert probe.gate is not None
+        output: Tensor = probe.down(probe.activation(probe.gate(x)).mul_(probe.up(x)))
+        return output
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (x,), probe = ctx.saved_tensors, ctx.probe
-        gate_weight, up_weight, down, _ = probe.weights
-        up = linear(x, up_weight)
-        gate = linear(x, gate_weight).requires_grad_()
+        up = probe.up(x)
+        gate = probe.gate(x).requires_grad_()
         with torch.enable_grad():
             active = probe.activation(gate)
-        d_hidden = gradients[0] @ down
+        d_hidden = back_through(probe.down, gradients[0])
         probe.add(active.detach() * up, d_hidden)
         d_up = active.detach() * d_hidden
         (d_gate,) = torch.autograd.grad(active, gate, d_hidden.mul_(up))
-        return d_gate @ gate_weight + d_up @ up_weight, None
+        return back_through(probe.gate, d_gate) + back_through(probe.up, d_up), None
 
 
 class _PlainPass(torch.autograd.Function):
@@ -181,20 +204,19 @@ class _PlainPass(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, probe: _Probe) -> Tensor:
         ctx.save_for_backward(x)
         ctx.probe = probe
-        _, up, down, bias = probe.weights
-        return linear(probe.activation(linear(x, up, bias)), down)
+        output: Tensor = probe.down(probe.activation(probe.up(x)))
+        return output
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (x,), probe = ctx.saved_tensors, ctx.probe
-        _, up_weight, down, bias = probe.weights
-        up = linear(x, up_weight, bias).requires_grad_()
+        up = probe.up(x).requires_grad_()
         with torch.enable_grad():
             active = probe.activation(up)
-        d_hidden = gradients[0] @ down
+        d_hidden = back_through(probe.down, gradients[0])
         probe.add(active.detach(), d_hidden)
         (d_up,) = torch.autograd.grad(active, up, d_hidden)
-        return d_up @ up_weight, None
+        return back_through(probe.up, d_up), None
 
 
 def _decoder(model: PreTrainedModel) -> nn.Module:

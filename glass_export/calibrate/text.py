@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 
 from glass_export.calibrate.cache import CalibrationCache, Sequence
 from glass_export.calibrate.kv import InPlaceCache
+from glass_export.calibrate.team import ALONE, Team
 from glass_export.errors import CalibrationError
 from glass_export.log import logger, progress
 
@@ -50,22 +51,32 @@ class TextSettings:
 
 
 def write_text(
-    model: PreTrainedModel, settings: TextSettings, store: CalibrationCache
+    model: PreTrainedModel,
+    settings: TextSettings,
+    store: CalibrationCache,
+    team: Team = ALONE,
 ) -> list[Sequence]:
     """Sample exactly ``settings.tokens`` tokens, in rounds that the cache keeps one by one.
 
     A sequence ends at a stop token (which belongs to it), at its greatest length, or with its
-    round. A round depends on the seed and its number, so a resumed run writes the same text.
+    round. A round depends on the seed and its number, so a resumed run writes the same text, and so
+    do several processes, each of which writes other rounds.
 
     Raises:
         CalibrationError: NaN in the logits, dead text, or documents of next to no tokens.
     """
-    rounds = store.load_text()
+    rounds = team.share(store.load_text())
     with progress("writing calibration text", settings.tokens, "tokens") as task:
         task.advance(_written(rounds))
         while (missing := settings.tokens - _written(rounds)) > 0:
-            seed = int(np.random.SeedSequence([settings.seed, len(rounds)]).generate_state(1)[0])
-            rounds.append(_round(model, settings, missing, seed, task.advance))
+            # Rounds that will be needed in full, whatever those before them bring.
+            certain = min(team.size, missing // (settings.batch * settings.sequence_length))
+            own = None
+            if team.rank < max(1, certain):
+                number = [settings.seed, len(rounds) + team.rank]
+                seed = int(np.random.SeedSequence(number).generate_state(1)[0])
+                own = _round(model, settings, missing, seed, task.advance)
+            rounds += [part for part in team.collect(own) if part is not None]
             _check_alive(rounds)
             store.save_text(rounds)
     sequences = [sequence for part in rounds for sequence in part]

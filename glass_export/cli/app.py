@@ -14,9 +14,10 @@ from glass_export.cli.bench import bench
 from glass_export.cli.compare import compare
 from glass_export.cli.doctor import doctor
 from glass_export.cli.evaluate import evaluate
-from glass_export.cli.export import export
+from glass_export.cli.export import export, target_overrides
 from glass_export.cli.generate import run
 from glass_export.cli.native import build_native
+from glass_export.cli.plan import plan
 from glass_export.cli.tune import tune
 
 EPILOG = "Example: glass-export --model smollm2 --target onnx"
@@ -82,6 +83,16 @@ def root(
     no_verify: Annotated[
         bool, typer.Option("--no-verify", help="Skip the comparison with the eager model.")
     ] = False,
+    stream: Annotated[
+        bool | None,
+        typer.Option(
+            "--stream/--no-stream",
+            help="Read weights when they are used (default: if they do not fit in memory).",
+        ),
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Do not use results that earlier exports left.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only on stderr.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Everything on stderr.")] = False,
@@ -94,14 +105,14 @@ def root(
     Without a command: export MODEL for TARGET. The commands work on finished artifacts.
     """
     console.setup(quiet=quiet, verbose=verbose)
-    given = (model, target, dtype, output, overrides, no_verify, as_json)
-    exporting = any(given) or custom_ops is not None
+    given = (model, target, dtype, output, overrides, no_verify, as_json, fresh)
+    exporting = any(given) or custom_ops is not None or stream is not None
     if context.invoked_subcommand:
         if exporting:
             raise typer.BadParameter(
-                f"--model, --target, --dtype, --custom-ops, --output, --set, --no-verify and "
-                f"--json before {context.invoked_subcommand!r} belong to an export; remove them, "
-                "or the command"
+                "--model, --target, --dtype, --custom-ops, --output, --set, --no-verify, --stream, "
+                f"--fresh and --json before {context.invoked_subcommand!r} belong to an export; "
+                "remove them, or the command"
             )
         return
     if not exporting:
@@ -109,14 +120,12 @@ def root(
         return
     if not model:
         raise typer.BadParameter("--model is missing; see `glass-export recipes` for names")
-    changes = [*(overrides or [])]
-    changes += [
-        f'target.{key}="{value}"' for key, value in (("name", target), ("dtype", dtype)) if value
-    ]
-    changes += [] if custom_ops is None else [f"target.custom_ops={str(custom_ops).lower()}"]
-    export(model, output, changes, verify=not no_verify, as_json=as_json)
+    changes = [*(overrides or []), *target_overrides(target, dtype, custom_ops)]
+    export(
+        model, output, changes, verify=not no_verify, stream=stream, fresh=fresh, as_json=as_json
+    )
 
 
-for command in (run, compare, bench, tune, inspect, verify, recipes, build_native, doctor):
+for command in (plan, run, compare, bench, tune, inspect, verify, recipes, build_native, doctor):
     app.command()(command)
 app.command("eval")(evaluate)

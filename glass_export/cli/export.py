@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 
 from glass_export import console
+from glass_export.paths import forget_results
 
 if TYPE_CHECKING:
     from glass_export.manifest import Manifest
@@ -22,9 +23,33 @@ def export(
     overrides: list[str],
     *,
     verify: bool,
+    stream: bool | None,
+    fresh: bool,
     as_json: bool,
 ) -> None:
     """Resolve the recipe, export it and tell where the artifact is."""
+    recipe, folder = recipe_and_folder(model, output, overrides, verify=verify)
+    if fresh:
+        forget_results()
+
+    from glass_export import pipeline
+    from glass_export.calibrate.team import current
+
+    if not current().leads:
+        pipeline.help_export(recipe)
+        return
+    manifest = pipeline.export(recipe, folder, streamed=stream)
+    _report(folder, manifest, as_json=as_json)
+
+
+def recipe_and_folder(
+    model: str, output: Path | None, overrides: list[str], *, verify: bool
+) -> tuple[Recipe, Path]:
+    """What is to be exported, and where to.
+
+    Raises:
+        RecipeError: no such model, target or value.
+    """
     from glass_export.recipe import resolve
     from glass_export.targets import check_target
 
@@ -32,12 +57,16 @@ def export(
         overrides = [*overrides, "verify.enabled=false"]
     recipe = resolve(model, overrides)
     check_target(recipe.target.name)
-    folder = output or Path("artifacts") / _folder_name(recipe)
+    return recipe, output or Path("artifacts") / _folder_name(recipe)
 
-    from glass_export import pipeline
 
-    manifest = pipeline.export(recipe, folder)
-    _report(folder, manifest, as_json=as_json)
+def target_overrides(target: str | None, dtype: str | None, custom_ops: bool | None) -> list[str]:
+    """The options of a target as overrides of a recipe."""
+    given = (("name", target), ("dtype", dtype))
+    changes = [f'target.{key}="{value}"' for key, value in given if value]
+    return changes + (
+        [] if custom_ops is None else [f"target.custom_ops={str(custom_ops).lower()}"]
+    )
 
 
 def _folder_name(recipe: Recipe) -> str:

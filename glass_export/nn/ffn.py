@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from glass_export import ops
 from glass_export.errors import UnsupportedModelError
 from glass_export.nn.state import current
+from glass_export.nn.streamed import halves
 from glass_export.ops.ffn import ACTIVATIONS
 from glass_export.spec import FfnSite
 
@@ -29,16 +30,15 @@ class FfnWeights(NamedTuple):
     bias: Tensor | None
 
 
-class _Rows(nn.Module):
-    """Some rows of a weight, as a module of their own."""
-
-    def __init__(self, weight: Tensor) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(weight, requires_grad=False)
-
-
 class FfnLinears:
-    """The linears of one site; weights are looked up at each use, as torch.export swaps them."""
+    """The linears of one site; weights are looked up at each use, as torch.export swaps them.
+
+    Attributes:
+        gate: None where the FFN is plain. Of a linear that is gate and up in one, its first half.
+        up: The second half.
+        down: The last linear.
+        parts: All of them by the names of ``site.parts``.
+    """
 
     def __init__(self, model: nn.Module, site: FfnSite) -> None:
         """Look the modules up.
@@ -50,24 +50,24 @@ class FfnLinears:
         modules = [model.get_submodule(path) for path in site.linears]
         if site.fused:
             both, down = modules
-            modules = [*map(_Rows, both.get_parameter("weight").chunk(2)), down]
+            modules = [*halves(both), down]
         self.parts = dict(zip(site.parts, modules, strict=True))
-        *gate, self._up, self._down = modules
-        self._gate = gate[0] if gate else None
+        *gate, self.up, self.down = modules
+        self.gate = gate[0] if gate else None
         if site.act is not None:
             _check_activation(model, site)
 
     @property
     def weights(self) -> FfnWeights:
         """What an FFN operator takes."""
-        gate = None if self._gate is None else self._gate.get_parameter("weight")
-        up, down = (part.get_parameter("weight") for part in (self._up, self._down))
-        return FfnWeights(gate, up, down, self._up._parameters.get("bias"))
+        gate = None if self.gate is None else self.gate.get_parameter("weight")
+        up, down = (part.get_parameter("weight") for part in (self.up, self.down))
+        return FfnWeights(gate, up, down, self.up._parameters.get("bias"))
 
     @property
     def down_bias(self) -> Tensor | None:
         """Bias of down [D]: it belongs to no neuron, so it is added to what an operator returns."""
-        return self._down._parameters.get("bias")
+        return self.down._parameters.get("bias")
 
 
 class Ffn(FfnLinears, ABC):

@@ -19,7 +19,7 @@ from glass_export.evaluate.sweep import steps_between
 from glass_export.load import LoadedModel
 from glass_export.log import logger
 from glass_export.manifest import JudgedRule, SearchInfo
-from glass_export.paths import cache_dir
+from glass_export.paths import cache_dir, is_kept
 from glass_export.prior import Prior
 from glass_export.recipe import CalibrationRecipe
 from glass_export.schema import from_data, to_data
@@ -174,7 +174,7 @@ def _cache_path(
 
 
 def _load(path: Path) -> _Found | None:
-    if not path.is_file():
+    if not is_kept(path):
         return None
     try:
         data = json.loads(path.read_text("utf-8"))

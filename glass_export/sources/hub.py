@@ -14,6 +14,7 @@ from glass_export.sources.base import FetchedModel, Unavailable
 from glass_export.sources.local import folder, weight_files
 
 _ALLOWED = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model"]
+_DESCRIPTION = ["config.json"]
 _IGNORED = ["*/*", "consolidated*"]
 _PATIENCE = 3.0
 """Seconds to wait for the hub's first answer before the next source is tried."""
@@ -30,6 +31,22 @@ def fetch(source: Source) -> FetchedModel:
             gated without permission, or no safetensors weights.
         SourceError: the downloaded model is damaged or the disk is full.
     """
+    path = _reach(source, _ALLOWED)
+    return folder(path, kind="hub", reference=f"{source.repo}@{path.name}")
+
+
+def locate(source: Source) -> Path:
+    """The local copy of ``source.repo``, or a folder with its configuration alone.
+
+    Raises:
+        Unavailable: as :func:`fetch`.
+        SourceError: the disk is full.
+    """
+    return _cached(source) or _reach(source, _DESCRIPTION)
+
+
+def _reach(source: Source, patterns: list[str]) -> Path:
+    """A folder with the files of ``patterns``, or a complete one from the local cache."""
     try:
         from huggingface_hub import constants
     except ImportError as problem:
@@ -37,21 +54,21 @@ def fetch(source: Source) -> FetchedModel:
     reason = "HF_HUB_OFFLINE is set"
     if not constants.HF_HUB_OFFLINE:
         try:
-            return _online(source)
+            return _online(source, patterns)
         except _OutOfReach as problem:
             reason = str(problem)
     path = _cached(source)
     if path is None:
         raise Unavailable(f"{reason}, and the model is not in the local Hugging Face cache")
     logger.info("%s: %s; using the local Hugging Face cache", source.repo, reason)
-    return folder(path, kind="hub", reference=f"{source.repo}@{path.name}")
+    return path
 
 
 class _OutOfReach(Exception):
     """The hub does not answer."""
 
 
-def _online(source: Source) -> FetchedModel:
+def _online(source: Source, patterns: list[str]) -> Path:
     from huggingface_hub import HfApi, constants, errors
 
     page = f"{constants.ENDPOINT}/{source.repo}"
@@ -72,11 +89,10 @@ def _online(source: Source) -> FetchedModel:
     names = [file.rfilename for file in found.siblings or []]
     if not any(name.endswith(".safetensors") and "/" not in name for name in names):
         raise Unavailable("it has no safetensors weights; pickled ones are never opened")
-    path = _download(source, page)
-    return folder(path, kind="hub", reference=f"{source.repo}@{path.name}")
+    return _download(source, page, patterns)
 
 
-def _download(source: Source, page: str) -> Path:
+def _download(source: Source, page: str, patterns: list[str]) -> Path:
     """Download a snapshot; its folder is named after the commit."""
     from huggingface_hub import errors, snapshot_download
 
@@ -86,7 +102,7 @@ def _download(source: Source, page: str) -> Path:
                 snapshot_download(
                     source.repo,
                     revision=source.revision,
-                    allow_patterns=_ALLOWED,
+                    allow_patterns=patterns,
                     ignore_patterns=_IGNORED,
                     etag_timeout=_PATIENCE,
                     tqdm_class=_bar(task),
@@ -106,8 +122,10 @@ def _download(source: Source, page: str) -> Path:
 
 
 def _cached(source: Source) -> Path | None:
-    from huggingface_hub import errors, snapshot_download
-
+    try:
+        from huggingface_hub import errors, snapshot_download
+    except ImportError:
+        return None
     try:
         path = Path(
             snapshot_download(

@@ -22,17 +22,25 @@ def fetch(source: Source) -> FetchedModel:
         Unavailable: nothing is there.
         SourceError: what is there is not a model, or not a complete one.
     """
+    path = locate(source)
+    if path.is_dir():
+        return folder(path, kind="local", reference=path.resolve().name)
+    info = SourceInfo(kind="local", reference=path.name, sha256=file_sha256(path))
+    return FetchedModel(path, info)
+
+
+def locate(source: Source) -> Path:
+    """The model at ``source.path``, unopened; errors as :func:`fetch`."""
     path = Path(source.path).expanduser()
     if not path.exists():
         raise Unavailable("no such file or folder")
     if path.is_dir():
-        return folder(path, kind="local", reference=path.resolve().name)
-    if path.suffix.lower() != ".gguf":
+        weight_files(path)
+    elif path.suffix.lower() != ".gguf":
         raise SourceError(
             f"{path}: expected a Hugging Face folder or a .gguf file; give one of the two"
         )
-    info = SourceInfo(kind="local", reference=path.name, sha256=file_sha256(path))
-    return FetchedModel(path, info)
+    return path
 
 
 def folder(path: Path, *, kind: str, reference: str) -> FetchedModel:

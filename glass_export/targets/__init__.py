@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from glass_export.targets.base import Target
 
 
-_SHARED = ("base", "integer")
+_SHARED = ("base", "integer", "rounding")
 """Modules of this package that are no targets."""
 
 

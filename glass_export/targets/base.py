@@ -38,6 +38,36 @@ class LoweringInput:
     metadata: Mapping[str, object]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelShapes:
+    """Sizes of a model's weights, as far as targets store them differently.
+
+    ``gated``: whether FFNs have a gate; ``matrices``: linears and embeddings outside the FFNs, [N,D], tied ones once; ``tied``: whether
+    the head is the embedding; ``others``: weights of norms and biases, in all; ``cache_width``:
+    numbers of a token's keys in one layer.
+    """
+
+    layers: int
+    d_model: int
+    d_ff: int
+    gated: bool
+    vocab_size: int
+    cache_width: int
+    matrices: tuple[tuple[int, int], ...]
+    tied: bool
+    others: int
+
+    @property
+    def ffn_weights(self) -> int:
+        """Weights of all FFNs."""
+        return (3 if self.gated else 2) * self.layers * self.d_ff * self.d_model
+
+    @property
+    def weights(self) -> int:
+        """All weights P."""
+        return self.ffn_weights + self.others + sum(n * d for n, d in self.matrices)
+
+
 class Target(Protocol):
     """A target module: ``glass_export.targets.<name>``."""
 
@@ -46,6 +76,14 @@ class Target(Protocol):
 
     def check(self, options: TargetRecipe) -> None:
         """Raise RecipeError when the target has no such form."""
+        ...
+
+    def weight_bytes(self, shapes: ModelShapes, options: TargetRecipe) -> Mapping[str, int]:
+        """Bytes of the artifact's weights by their part: ``FFNs``, ``linears and embeddings``.
+
+        Raises:
+            LoweringError: the target has no such form of weights of these sizes.
+        """
         ...
 
     def numerics(

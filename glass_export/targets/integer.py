@@ -9,9 +9,9 @@ Legend: D model width, F FFN width, N output width.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import BinaryIO
 
 import torch
 from torch import Tensor, nn
@@ -19,13 +19,41 @@ from transformers import PreTrainedModel
 
 from glass_export.bundles import (
     BundleFormat,
-    dequantise_rows,
-    quantise_rows,
+    bundle_bytes,
     quantise_tokens,
-    round_down,
+    row_bytes,
 )
 from glass_export.errors import LoweringError
+from glass_export.nn.streamed import Matrix, StreamedLinear, product_back
 from glass_export.spec import FfnSite
+from glass_export.targets.base import ModelShapes
+from glass_export.targets.rounding import (
+    RoundedRows,
+    Transposed,
+    down_codec,
+    rounded,
+    row_codec,
+    scratch_file,
+    with_weight,
+    with_weight_of,
+)
+
+Replace = Callable[[nn.Module, BinaryIO], nn.Module]
+"""Gives what stands for a layer; a streamed one's weights go into the scratch file."""
+
+
+def native_bytes(shapes: ModelShapes, form: BundleFormat) -> dict[str, int]:
+    """Bytes of the weights as the project's operators have them: bundles and rows.
+
+    Raises:
+        LoweringError: a width is not a multiple of 32.
+    """
+    return {
+        "FFNs": shapes.layers
+        * shapes.d_ff
+        * bundle_bytes(shapes.d_model, form, gated=shapes.gated),
+        "linears and embeddings": sum(n * row_bytes(d, form) for n, d in shapes.matrices),
+    }
 
 
 @contextmanager
@@ -34,7 +62,7 @@ def rounded_ffns(
     sites: list[FfnSite],
     form: BundleFormat,
     *,
-    down: Callable[[nn.Module], nn.Module] | None = None,
+    down: Replace | None = None,
 ) -> Iterator[None]:
     """Inside the block the FFNs of ``model`` compute as the kernels do with integer bundles.
 
@@ -49,27 +77,45 @@ def rounded_ffns(
     Raises:
         LoweringError: D is not a multiple of 32, or a weight does not fit; names the layer.
     """
-    with ExitStack() as undo:
+    codec = row_codec(sites[0].d_model, form)
+    with scratch_file() as scratch, ExitStack() as undo:
         for site in sites:
             *inputs, last = site.linears
             for name in inputs:
                 layer = model.get_submodule(name)
                 with named(name):
-                    weight = rounded_rows(layer.get_parameter("weight"), form)
-                swap(undo, model, name, _rounding(with_weight(layer, weight)))
+                    swap(undo, model, name, _rounding(rounded(layer, codec, scratch)))
             with named(last):
-                swap(undo, model, last, (down or by_neurons(form))(model.get_submodule(last)))
+                replace = down or by_neurons(form)
+                swap(undo, model, last, replace(model.get_submodule(last), scratch))
         yield
 
 
-def by_neurons(form: BundleFormat) -> Callable[[nn.Module], nn.Module]:
+def by_neurons(form: BundleFormat) -> Replace:
     """A down projection [D,F] with the weights of bundles: rounded neuron by neuron."""
 
-    def replace(layer: nn.Module) -> nn.Module:
-        weight = layer.get_parameter("weight").detach().float().T.contiguous().numpy()
-        return with_weight(layer, torch.from_numpy(round_down(weight, form)).T)
+    def replace(layer: nn.Module, scratch: BinaryIO) -> nn.Module:
+        if isinstance(layer, StreamedLinear):
+            neurons = Transposed(layer.matrix)
+            rows = RoundedRows(neurons, down_codec(neurons.shape[1], form), scratch)
+            return _ByNeurons(rows, layer.bias)
+        weight = layer.get_parameter("weight").T
+        return with_weight(layer, down_codec(weight.shape[1], form).rounded(weight).T)
 
     return replace
+
+
+class _ByNeurons(nn.Module):
+    """A down projection over rows of neurons [F,D], with its bias [D] if it has one."""
+
+    def __init__(self, neurons: Matrix, bias: Tensor | None) -> None:
+        super().__init__()
+        self.neurons, self.bias = neurons, bias
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Shape: [..,F] -> [..,D]."""
+        out = product_back(hidden, self.neurons)
+        return out if self.bias is None else out + self.bias
 
 
 @contextmanager
@@ -84,15 +130,16 @@ def rounded_linears(
         LoweringError: a row is not a multiple of 32 long, or a weight does not fit; names it.
     """
     ffns = {path for site in sites for path in site.linears}
-    rounded: dict[int, Tensor] = {}
-    with ExitStack() as undo:
+    done: dict[int, nn.Module] = {}
+    with scratch_file() as scratch, ExitStack() as undo:
         for name, layer in list(model.named_modules()):
             if not isinstance(layer, (nn.Linear, nn.Embedding)) or name in ffns:
                 continue
-            if id(layer.weight) not in rounded:
+            if id(layer.weight) not in done:
                 with named(name):
-                    rounded[id(layer.weight)] = rounded_rows(layer.weight, form)
-            new: nn.Module = with_weight(layer, rounded[id(layer.weight)])
+                    codec = row_codec(layer.weight.shape[1], form)
+                    done[id(layer.weight)] = rounded(layer, codec, scratch)
+            new = with_weight_of(layer, done[id(layer.weight)])
             swap(undo, model, name, _rounding(new) if isinstance(layer, nn.Linear) else new)
         yield
 
@@ -104,20 +151,6 @@ class RoundedTokens(nn.Module):
         """Shape: x [..,D] -> [..,D]."""
         tokens = x.detach().float().reshape(-1, x.shape[-1]).numpy()
         return torch.from_numpy(quantise_tokens(tokens)).reshape(x.shape)
-
-
-def rounded_rows(weight: Tensor, form: BundleFormat) -> Tensor:
-    """What integer rows make of a matrix. Shape: [N,D] -> [N,D]."""
-    rows = quantise_rows(weight.detach().float().contiguous().numpy(), form)
-    return torch.from_numpy(dequantise_rows(rows, weight.shape[1], form))
-
-
-def with_weight(layer: nn.Module, weight: Tensor) -> nn.Module:
-    """A shallow copy of a layer that has another weight."""
-    clone = copy.copy(layer)
-    clone._parameters = dict(layer._parameters)
-    clone._parameters["weight"] = nn.Parameter(weight, requires_grad=False)
-    return clone
 
 
 def swap(undo: ExitStack, model: nn.Module, name: str, new: nn.Module) -> None:

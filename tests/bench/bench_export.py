@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("model")
     parser.add_argument("--target", default="onnx")
     parser.add_argument("--set", action="append", default=[], dest="overrides")
+    parser.add_argument("--stream", action="store_true", help="leave the weights in their files")
     parser.add_argument("--output", type=Path)
     options = parser.parse_args()
 
@@ -63,7 +64,8 @@ def main() -> None:
     recipe = resolve(options.model, [*options.overrides, f'target.name="{options.target}"'])
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as scratch:
-        manifest = pipeline.export(recipe, options.output or Path(scratch) / "artifact")
+        output = options.output or Path(scratch) / "artifact"
+        manifest = pipeline.export(recipe, output, streamed=options.stream or None)
     total = time.perf_counter() - begin
 
     graphs = set(manifest.target.graphs.values())  # where weights are in the graphs' own file

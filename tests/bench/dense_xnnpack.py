@@ -29,7 +29,8 @@ from glass_export.ops.ffn import ACTIVATIONS
 from glass_export.passes import default_passes
 from glass_export.recipe import Dtype, resolve
 from glass_export.targets.executorch import quantize
-from glass_export.targets.executorch.module import Dialect, LoweredModule, TensorStore
+from glass_export.targets.executorch.constants import ConstantStore
+from glass_export.targets.executorch.module import Dialect, LoweredModule
 from glass_export.targets.executorch.portable import PORTABLE
 from glass_export.targets.executorch.program import trace
 
@@ -122,7 +123,7 @@ def export(model: str, dtype: Dtype, max_length: int, path: Path) -> None:
     loaded = load_model(resolve(model).model)
     sites = find_ffns(loaded.model)
     graph = default_passes()(capture(loaded.model, sites, max_length=max_length)[1]).graph
-    module = LoweredModule(graph, tuple(sites), TensorStore(), DENSE)
+    module = LoweredModule(graph, tuple(sites), ConstantStore(), DENSE)
     _linears_for_ffns(module)
     quantize.quantize(module, dtype)
     inputs = (torch.ones(1, 1, dtype=torch.int64), torch.zeros(1, dtype=torch.int64))

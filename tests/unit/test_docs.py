@@ -32,8 +32,8 @@ def section(name: str) -> str:
 
 def test_the_commands_are_the_expected_ones() -> None:
     expected = {
-        "run", "compare", "inspect", "verify", "recipes", "build-native", "bench", "eval", "tune",
-        "doctor",
+        "plan", "run", "compare", "inspect", "verify", "recipes", "build-native", "bench", "eval",
+        "tune", "doctor",
     }  # fmt: skip
     assert set(COMMANDS) == expected
 

@@ -24,9 +24,13 @@ import json, logging, sys
 logging.basicConfig(format="%(message)s")
 from glass_export.errors import SourceError
 from glass_export.recipe import resolve
-from glass_export.sources import fetch
+from glass_export.sources import fetch, locate
 try:
-    got = fetch(resolve(sys.argv[1]).model)
+    model = resolve(sys.argv[1]).model
+    if len(sys.argv) > 2:
+        print(json.dumps({"files": sorted(p.name for p in locate(model).iterdir())}))
+        sys.exit()
+    got = fetch(model)
     files = sorted(p.name for p in got.path.iterdir())
     print(json.dumps({"reference": got.info.reference, "kind": got.info.kind, "files": files}))
 except SourceError as problem:
@@ -99,12 +103,12 @@ def hub(checkpoint: Callable[[str], Path]) -> Iterator[tuple[str, type[Hub]]]:
     server.server_close()
 
 
-def run(address: str, home: Path, model: str = "a/b", **settings: str) -> dict[str, Any]:
+def run(address: str, home: Path, *model: str, **settings: str) -> dict[str, Any]:
     environment = {name: value for name, value in os.environ.items() if name not in FOREIGN}
     environment |= {"HF_ENDPOINT": address, "HF_HOME": str(home), "NO_PROXY": "127.0.0.1"}
     environment |= settings
     outcome = subprocess.run(
-        [sys.executable, "-c", FETCH, model],
+        [sys.executable, "-c", FETCH, *(model or ("a/b",))],
         env=environment, capture_output=True, text=True, timeout=120, check=True,
     )  # fmt: skip
     assert "it/s" not in outcome.stderr, "the library draws no bars of its own"
@@ -128,6 +132,16 @@ def test_weights_config_and_tokenizer_are_downloaded_and_nothing_else(
     assert run(address, tmp_path, HF_HUB_OFFLINE="1") == got, "the local cache must do"
     assert serving.requested == []
     assert run("http://127.0.0.1:9", tmp_path) == got, "the local cache must do"
+
+
+def test_of_a_model_that_is_only_planned_the_configuration_is_downloaded(
+    hub: tuple[str, type[Hub]], tmp_path: Path
+) -> None:
+    address, serving = hub
+    assert run(address, tmp_path, "a/b", "locate") == {"files": ["config.json"]}
+    assert not any("safetensors" in path for path in serving.requested)
+    run(address, tmp_path)
+    assert "model.safetensors" in run("http://127.0.0.1:9", tmp_path, "a/b", "locate")["files"]
 
 
 def test_an_incomplete_local_cache_does_not_count(

@@ -24,9 +24,10 @@ from glass_export.recipe import TargetRecipe
 from glass_export.runtime.program_metadata import encode
 from glass_export.spec import FfnSite, GraphSignature, TensorSpec
 from glass_export.targets import integer
-from glass_export.targets.base import LoweringInput
+from glass_export.targets.base import LoweringInput, ModelShapes
 from glass_export.targets.executorch import quantize
-from glass_export.targets.executorch.module import LoweredModule, TensorStore
+from glass_export.targets.executorch.constants import ConstantStore
+from glass_export.targets.executorch.module import LoweredModule
 from glass_export.targets.executorch.native import native
 from glass_export.targets.executorch.portable import PORTABLE
 from glass_export.targets.executorch.program import trace, write_program
@@ -37,6 +38,18 @@ TOOLS = ("executorch", "torchao")
 
 def check(options: TargetRecipe) -> None:
     """See targets.base.Target: every form exists."""
+
+
+def weight_bytes(shapes: ModelShapes, options: TargetRecipe) -> dict[str, int]:
+    """See targets.base.Target."""
+    if options.dtype != "fp32" and options.custom_ops:
+        return integer.native_bytes(shapes, options.dtype)
+    head = shapes.vocab_size * shapes.d_model
+    # A head that is the embedding is stored for each of its two operators when it is quantised.
+    twice = head if shapes.tied and options.dtype != "fp32" else 0
+    linears = sum(n * d for n, d in shapes.matrices) + twice
+    per_weight = {"fp32": 4.0, "int8": 1.0, "int4": 0.5625}[options.dtype]
+    return {"FFNs": 4 * shapes.ffn_weights, "linears and embeddings": int(per_weight * linears)}
 
 
 @contextmanager
@@ -53,7 +66,7 @@ def numerics(model: PreTrainedModel, sites: list[FfnSite], options: TargetRecipe
 
 def lower(source: LoweringInput, folder: Path) -> TargetInfo:
     """Write ``model.pte`` into ``folder``; see targets.base.Target."""
-    options, store = source.options, TensorStore()
+    options, store = source.options, ConstantStore()
     dialect = native(options.dtype) if options.custom_ops else PORTABLE
     modules = {
         graph.name: LoweredModule(graph, source.sites, store, dialect)
@@ -67,7 +80,7 @@ def lower(source: LoweringInput, folder: Path) -> TargetInfo:
                 quantize.quantize(module, options.dtype)
             methods[name] = trace(module, *_example(source, signatures[name]))
             task.advance()
-        write_program(methods, _constants(source), folder / PROGRAM_FILE)
+        write_program(methods, _constants(source), store, folder / PROGRAM_FILE)
         task.advance()
     return TargetInfo(
         name="executorch",

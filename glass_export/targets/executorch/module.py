@@ -19,6 +19,7 @@ from glass_export.errors import LoweringError
 from glass_export.graph import CapturedGraph, Weight, operand, shape_of
 from glass_export.spec import FfnSite
 from glass_export.targets.base import SiteWeights, ffn_site, ffn_weights
+from glass_export.targets.executorch.constants import ConstantStore, untouched_zeros
 
 Translator = Callable[["LoweredModule", fx.Node], Any]
 
@@ -29,29 +30,19 @@ class Dialect:
 
     ``ffn_weights`` turns the weights of a site into named stored weights; ``rows`` does so with the
     weight [N,D] of a linear or embedding, which is a torch module where there is no ``rows``.
+    ``deferred``: only the dialect's own operators read the FFN weights, so that they may be written
+    without having been in the graph; rows always are.
     """
 
     translators: Mapping[Any, Translator]
     ffn_weights: Callable[[SiteWeights], Mapping[str, Weight]]
     rows: Callable[[Weight], Weight] | None = None
+    deferred: bool = False
 
 
 LINEAR = torch.ops.aten.linear.default
 EMBEDDING = torch.ops.aten.embedding.default
 _CACHE = re.compile(r"(key|value)_caches_(\d+)")
-
-
-class TensorStore:
-    """Materialised weights by name, so that the methods of a program share them."""
-
-    def __init__(self) -> None:
-        self._tensors: dict[str, Tensor] = {}
-
-    def __call__(self, weight: Weight) -> Tensor:
-        """The weight's data, loaded on first use."""
-        if weight.name not in self._tensors:
-            self._tensors[weight.name] = weight.load().detach().contiguous()
-        return self._tensors[weight.name]
 
 
 class LoweredModule(nn.Module):
@@ -65,7 +56,7 @@ class LoweredModule(nn.Module):
         self,
         source: CapturedGraph,
         sites: tuple[FfnSite, ...],
-        store: TensorStore,
+        store: ConstantStore,
         dialect: Dialect,
     ) -> None:
         super().__init__()
@@ -78,14 +69,14 @@ class LoweredModule(nn.Module):
         for node in source.graph.nodes:
             if node.op == "placeholder" and (match := _CACHE.fullmatch(node.name)):
                 shape = [int(d) for d in shape_of(node)]
-                self.register_buffer(_cache_name(*match.groups()), torch.zeros(shape))
+                self.register_buffer(_cache_name(*match.groups()), untouched_zeros(tuple(shape)))
         add = self._add_rows if dialect.rows else self._add_layer
         for node in source.nodes(LINEAR, EMBEDDING):
             add(node)
         for site in sites:
             self._add_ffn(site)
         for name in sorted(self._direct_weights()):
-            self.register_buffer(_identifier(name), store(self._by_name[name]))
+            self.register_buffer(_identifier(name), store.load(self._by_name[name]))
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Run the graph; see the class for inputs and outputs."""
@@ -129,7 +120,8 @@ class LoweredModule(nn.Module):
     def _add_ffn(self, site: FfnSite) -> None:
         for part, weight in self.dialect.ffn_weights(ffn_weights(self.source, site)).items():
             name = _ffn_name(site, part)
-            self.register_buffer(name, self.store(replace(weight, name=name)))
+            hold = self.store.defer if self.dialect.deferred else self.store.load
+            self.register_buffer(name, hold(replace(weight, name=name)))
 
     def _direct_weights(self) -> set[str]:
         """Names of the weights that neither a layer nor an FFN holds."""
@@ -147,7 +139,7 @@ class LoweredModule(nn.Module):
         """A tensor that serves as an embedding and as a head is stored once."""
         assert self.dialect.rows is not None
         name, weight = self._rows_name(node), self.dialect.rows(self._layer_weight(node))
-        self.register_buffer(name, self.store(replace(weight, name=name)))
+        self.register_buffer(name, self.store.defer(replace(weight, name=name)))
 
     def _rows_name(self, node: fx.Node) -> str:
         return f"rows_{_identifier(self._layer_weight(node).name)}"
@@ -157,13 +149,13 @@ class LoweredModule(nn.Module):
         name = self._layer_name(node)
         if name in self._modules:
             return
-        data = self.store(self._layer_weight(node))
+        data = self.store.load(self._layer_weight(node))
         layer: nn.Module
         if node.target is LINEAR:
             bias = node.args[2] if len(node.args) > 2 else None
             layer = nn.Linear(data.shape[1], data.shape[0], bias=bias is not None, device="meta")
             if isinstance(bias, fx.Node):
-                layer.bias = nn.Parameter(self.store(self.source.weight(bias)), False)
+                layer.bias = nn.Parameter(self.store.load(self.source.weight(bias)), False)
         else:
             layer = nn.Embedding(data.shape[0], data.shape[1], device="meta")
         layer.weight = nn.Parameter(data, False)

@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, fx
 
 import glass_export.ops.kernels  # noqa: F401  (registers torch.ops.glass)
-from glass_export.bundles import BundleFormat, bundle_bytes, quantise, quantise_rows, row_bytes
+from glass_export.bundles import BundleFormat, bundle_bytes, quantise, row_bytes
 from glass_export.graph import Weight, shape_of
 from glass_export.ops.kernels import ACTIVATION_CODES
 from glass_export.recipe import Dtype
 from glass_export.targets.base import SiteWeights
 from glass_export.targets.executorch.common import COMMON
 from glass_export.targets.executorch.module import EMBEDDING, LINEAR, Dialect, LoweredModule
+from glass_export.targets.rounding import stored_rows
 
 _IR, _KERNELS = torch.ops.glass_ir, torch.ops.glass
 
@@ -34,23 +35,23 @@ def _integer_bundle(form: BundleFormat, ffn: SiteWeights) -> dict[str, Weight]:
     floats = ffn.bundle()
     count, _, depth = floats.shape
     shape = (count, bundle_bytes(depth, form, gated=ffn.gated))
-    bundle = _integers("bundle", floats, shape, lambda array: quantise(array, form))
-    return _bundle(ffn) | {"bundle": bundle}
+
+    def load() -> Tensor:
+        array: np.ndarray = floats.load().detach().float().numpy()
+        return torch.from_numpy(quantise(array, form))
+
+    return _bundle(ffn) | {"bundle": Weight("bundle", shape, torch.uint8, load)}
 
 
 def _integer_rows(form: BundleFormat, weight: Weight) -> Weight:
     """Rows [N,D] of a linear or embedding in integers, uint8 [N,bytes]."""
     count, depth = weight.shape
-    shape = (count, row_bytes(depth, form))
-    return _integers(weight.name, weight, shape, lambda array: quantise_rows(array, form))
-
-
-def _integers(name: str, floats: Weight, shape: tuple[int, ...], change: Any) -> Weight:
-    def load() -> Tensor:
-        array: np.ndarray = floats.load().detach().float().numpy()
-        return torch.from_numpy(change(array))
-
-    return Weight(name, shape, torch.uint8, load)
+    return Weight(
+        weight.name,
+        (count, row_bytes(depth, form)),
+        torch.uint8,
+        lambda: torch.from_numpy(stored_rows(weight, form)),
+    )
 
 
 def _scoring_ffn(m: LoweredModule, node: fx.Node) -> Any:
@@ -96,6 +97,7 @@ _FLOAT = Dialect(
         _IR.sparse_ffn.default: _sparse_ffn,
     },
     ffn_weights=_bundle,
+    deferred=True,
 )
 _INTEGER = {**_FLOAT.translators, LINEAR: _linear, EMBEDDING: _embedding}
 
@@ -104,4 +106,6 @@ def native(dtype: Dtype) -> Dialect:
     """The dialect for a number format. Its programs need the library that is built from csrc."""
     if dtype == "fp32":
         return _FLOAT
-    return Dialect(_INTEGER, partial(_integer_bundle, dtype), partial(_integer_rows, dtype))
+    return Dialect(
+        _INTEGER, partial(_integer_bundle, dtype), partial(_integer_rows, dtype), deferred=True
+    )

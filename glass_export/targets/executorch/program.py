@@ -23,6 +23,7 @@ from torch.export import ExportedProgram
 
 from glass_export.errors import LoweringError
 from glass_export.log import third_party_silence
+from glass_export.targets.executorch.constants import ConstantStore
 from glass_export.targets.executorch.module import LoweredModule
 
 _CACHE_LINE = 64
@@ -52,9 +53,14 @@ def trace(
 
 
 def write_program(
-    methods: Mapping[str, ExportedProgram], constants: Mapping[str, Any], path: Path
+    methods: Mapping[str, ExportedProgram],
+    constants: Mapping[str, Any],
+    store: ConstantStore,
+    path: Path,
 ) -> None:
     """Lower the methods and write the program; ``constants`` become methods without inputs.
+
+    ``store`` holds the methods' weights.
 
     Key/value caches are mutable buffers in an arena that the methods share, and that stays the
     same between calls.
@@ -72,18 +78,19 @@ def write_program(
         # In one step, to_edge_transform_and_lower, the same takes more than twice the time: it
         # decomposes every graph again before and after each partitioner.
         delegated = edge.to_backend({name: _linears() for name in methods})
-        program = delegated.to_executorch(
-            ExecutorchBackendConfig(
-                memory_planning_pass=MemoryPlanningPass(
-                    alloc_graph_input=False, alloc_graph_output=True, share_mutable_buffers=True
-                ),
-                run_reinplace_pass=True,
-                emit_mutable_buffer_names=True,
-                extract_delegate_segments=True,
-                do_quant_fusion_and_const_prop=True,
-                constant_tensor_alignment=_CACHE_LINE,
+        with store.emission():
+            program = delegated.to_executorch(
+                ExecutorchBackendConfig(
+                    memory_planning_pass=MemoryPlanningPass(
+                        alloc_graph_input=False, alloc_graph_output=True, share_mutable_buffers=True
+                    ),
+                    run_reinplace_pass=True,
+                    emit_mutable_buffer_names=True,
+                    extract_delegate_segments=True,
+                    do_quant_fusion_and_const_prop=True,
+                    constant_tensor_alignment=_CACHE_LINE,
+                )
             )
-        )
         with path.open("wb") as file:
             program.write_to_file(file)
 

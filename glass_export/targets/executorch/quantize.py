@@ -27,7 +27,8 @@ from transformers import PreTrainedModel
 from glass_export.errors import LoweringError
 from glass_export.recipe import Dtype
 from glass_export.spec import FfnSite
-from glass_export.targets.integer import swap, with_weight
+from glass_export.targets.integer import swap
+from glass_export.targets.rounding import with_weight
 
 GROUP = 32
 _FORMATS: dict[str, tuple[torch.dtype, Granularity]] = {

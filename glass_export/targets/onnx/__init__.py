@@ -24,7 +24,8 @@ from glass_export.manifest import TargetInfo
 from glass_export.ops.kernels import ABI_VERSION
 from glass_export.recipe import TargetRecipe
 from glass_export.spec import FfnSite, TensorSpec
-from glass_export.targets.base import LoweringInput
+from glass_export.targets import integer
+from glass_export.targets.base import LoweringInput, ModelShapes
 from glass_export.targets.onnx.builder import GraphBuilder
 from glass_export.targets.onnx.ffn import (
     FfnForm,
@@ -34,7 +35,8 @@ from glass_export.targets.onnx.ffn import (
     row_specs,
 )
 from glass_export.targets.onnx.matrices import translators
-from glass_export.targets.onnx.numerics import rounded
+from glass_export.targets.onnx.nbits import CHANNEL_BLOCK, nbits_row_bytes
+from glass_export.targets.onnx.numerics import rounded_model
 from glass_export.targets.onnx.translate import TRANSLATORS, Translation
 from glass_export.targets.onnx.weights import WeightFile
 
@@ -54,10 +56,28 @@ def check(options: TargetRecipe) -> None:
     """See targets.base.Target: every form exists."""
 
 
+def weight_bytes(shapes: ModelShapes, options: TargetRecipe) -> dict[str, int]:
+    """See targets.base.Target."""
+    if options.dtype == "fp32":
+        others = sum(n * d for n, d in shapes.matrices)
+        return {"FFNs": 4 * shapes.ffn_weights, "linears and embeddings": 4 * others}
+    if options.custom_ops:
+        return integer.native_bytes(shapes, options.dtype)
+    width, blocks = shapes.d_model, -(-shapes.d_ff // CHANNEL_BLOCK)
+    down = width * blocks * (CHANNEL_BLOCK + 4)
+    gate_up = (2 if shapes.gated else 1) * shapes.d_ff * nbits_row_bytes(width, options.dtype)
+    return {
+        "FFNs": shapes.layers * (gate_up + down),
+        "linears and embeddings": sum(
+            n * nbits_row_bytes(d, options.dtype) for n, d in shapes.matrices
+        ),
+    }
+
+
 @contextmanager
 def numerics(model: PreTrainedModel, sites: list[FfnSite], options: TargetRecipe) -> Iterator[bool]:
     """See targets.base.Target."""
-    with rounded(model, sites, options):
+    with rounded_model(model, sites, options):
         yield options.dtype == "fp32"
 
 

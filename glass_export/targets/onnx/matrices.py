@@ -17,9 +17,9 @@ from typing import Any
 
 import onnx_ir as ir
 import torch
-from torch import Tensor, fx
+from torch import fx
 
-from glass_export.bundles import GROUP, BundleFormat, FloatArray, quantise_rows
+from glass_export.bundles import GROUP, BundleFormat
 from glass_export.graph import Weight, operand, shape_of
 from glass_export.recipe import TargetRecipe
 from glass_export.targets.integer import named
@@ -33,6 +33,7 @@ from glass_export.targets.onnx.translate import (
     Values,
 )
 from glass_export.targets.onnx.weights import Arrays
+from glass_export.targets.rounding import stored_rows
 
 _ATEN = torch.ops.aten
 _INT8_INPUT = 4
@@ -92,16 +93,11 @@ def _store_rows(builder: GraphBuilder, weight: Weight, form: BundleFormat) -> tu
 
     def make() -> Arrays:
         with named(weight.name):
-            rows = quantise_rows(_matrix(weight.load()), form)
+            rows = stored_rows(weight, form)
         return dict(zip(names, repack_rows(rows, form), strict=True))
 
     builder.weights.add(names[0], math.prod(weight.shape), make)
     return names
-
-
-def _matrix(tensor: Tensor) -> FloatArray:
-    """A weight as rows [N,D] of float32; leading dimensions become one."""
-    return tensor.detach().to(torch.float32).reshape(-1, tensor.shape[-1]).contiguous().numpy()
 
 
 def _integer(
@@ -187,6 +183,6 @@ def _rows(t: Translation, weight: Weight, form: BundleFormat) -> ir.Value:
 
     def make() -> Arrays:
         with named(weight.name):
-            return {name: quantise_rows(_matrix(weight.load()), form)}
+            return {name: stored_rows(weight, form)}
 
     return t.builder.stored(name, math.prod(weight.shape), make)

@@ -16,12 +16,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from glass_export.bundles import GROUP, BundleFormat, Bytes, FloatArray
+from glass_export.bundles import GROUP, BundleFormat, Bytes, FloatArray, row_bytes
 
 BITS = {"int4": 4, "int8": 8}
 CHANNEL_BLOCK = 128
 """Neurons in a block of a matrix that is quantised by channels. All blocks of a row have one scale,
 so this only sets in which steps the matrix product rounds its input."""
+
+
+def nbits_row_bytes(depth: int, form: BundleFormat) -> int:
+    """Bytes of a row of D weights: its integers, and a float32 scale for each 32 of them.
+
+    Raises:
+        LoweringError: D is not a positive multiple of 32.
+    """
+    return row_bytes(depth, form) + 2 * (depth // GROUP)
 
 
 def repack_rows(rows: Bytes, form: BundleFormat) -> tuple[Bytes, FloatArray]:

@@ -8,20 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import BinaryIO
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
+from glass_export.bundles import Bytes, FloatArray
 from glass_export.recipe import TargetRecipe
 from glass_export.spec import FfnSite
-from glass_export.targets.integer import rounded_ffns, rounded_linears, with_weight
+from glass_export.targets.integer import rounded_ffns, rounded_linears
 from glass_export.targets.onnx.nbits import CHANNEL_BLOCK, dequantise_channels, quantise_channels
+from glass_export.targets.rounding import Codec, rounded
 
 
 @contextmanager
-def rounded(model: PreTrainedModel, sites: list[FfnSite], options: TargetRecipe) -> Iterator[None]:
+def rounded_model(
+    model: PreTrainedModel, sites: list[FfnSite], options: TargetRecipe
+) -> Iterator[None]:
     """Inside the block ``model`` computes as an artifact of these options does.
 
     Raises:
@@ -38,11 +44,24 @@ def rounded(model: PreTrainedModel, sites: list[FfnSite], options: TargetRecipe)
         yield
 
 
-def by_channels(layer: nn.Module) -> nn.Module:
+def by_channels(layer: nn.Module, scratch: BinaryIO) -> nn.Module:
     """The portable form's down projection: see nbits.quantise_channels."""
-    weight = layer.get_parameter("weight").detach().float().numpy()
-    restored = dequantise_channels(*quantise_channels(weight), weight.shape[1])
-    return nn.Sequential(_RoundedBlocks(), with_weight(layer, torch.from_numpy(restored)))
+    codec = _channel_codec(layer.get_parameter("weight").shape[1])
+    return nn.Sequential(_RoundedBlocks(), rounded(layer, codec, scratch))
+
+
+def _channel_codec(width: int) -> Codec:
+    """Rows as bytes: integers | scale."""
+
+    def encode(rows: FloatArray) -> Bytes:
+        integers, scales = quantise_channels(rows)
+        return np.concatenate([integers.reshape(len(rows), -1), scales.view(np.uint8)], axis=1)
+
+    def decode(stored: Bytes) -> FloatArray:
+        integers, scales = stored[:, :-4], np.ascontiguousarray(stored[:, -4:]).view(np.float32)
+        return dequantise_channels(integers, scales, width)
+
+    return Codec(encode, decode)
 
 
 class _RoundedBlocks(nn.Module):

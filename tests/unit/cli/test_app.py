@@ -14,8 +14,8 @@ import glass_export
 from glass_export.cli.app import app
 
 COMMANDS = [
-    "run", "compare", "bench", "eval", "tune", "inspect", "verify", "recipes", "build-native",
-    "doctor",
+    "plan", "run", "compare", "bench", "eval", "tune", "inspect", "verify", "recipes",
+    "build-native", "doctor",
 ]  # fmt: skip
 
 

@@ -23,6 +23,7 @@ from glass_export.ops.kernels import ABI_VERSION
 from glass_export.runtime import Session
 from glass_export.runtime.executorch import ExecuTorchBackend
 from glass_export.runtime.program_metadata import FORMAT_VERSION, encode
+from glass_export.targets.executorch.constants import ConstantStore
 from glass_export.targets.executorch.program import write_program
 
 Exported = Callable[..., Path]
@@ -214,7 +215,7 @@ def write(folder: Path, methods: tuple[str, ...], metadata: str | None) -> None:
     """A program whose methods have the right names and nothing else in common with ours."""
     constants = {} if metadata is None else {"get_metadata": metadata}
     programs = {name: torch.export.export(nn.ReLU(), (torch.ones(2),)) for name in methods}
-    write_program(programs, constants, folder / "model.pte")
+    write_program(programs, constants, ConstantStore(), folder / "model.pte")
 
 
 def test_a_foreign_program_is_refused(artifact: Artifact, tmp_path: Path) -> None:
