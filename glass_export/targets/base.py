@@ -42,9 +42,9 @@ class LoweringInput:
 class ModelShapes:
     """Sizes of a model's weights, as far as targets store them differently.
 
-    ``gated``: whether FFNs have a gate; ``matrices``: linears and embeddings outside the FFNs, [N,D], tied ones once; ``tied``: whether
-    the head is the embedding; ``others``: weights of norms and biases, in all; ``cache_width``:
-    numbers of a token's keys in one layer.
+    ``gated``: whether FFNs have a gate; ``cache_width``: numbers of a token's keys in one layer;
+    ``matrices``: linears and embeddings outside the FFNs, [N,D], tied ones once; ``tied``: whether
+    the head is the embedding; ``others``: weights of norms and biases, in all.
     """
 
     layers: int
