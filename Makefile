@@ -11,10 +11,10 @@ DEMO_DENSITY ?= 0.75,0.5
 DEMO_PROMPT ?= Explain in two sentences why the sky is blue.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-slow test-tasks lint format clean
+.PHONY: help setup demo test test-fast test-slow test-tasks mobile-test lint format clean
 
 help:  ## Show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP)  ## Install the package with all tools into .venv
 
@@ -48,6 +48,9 @@ test-slow: setup  ## Longer tests, and those with a real model, which is downloa
 test-tasks: setup  ## Tests of `eval --tasks`, with lm-eval (290 MB)
 	$(BIN)/python -m pip install --quiet -e '.[tasks]'
 	$(BIN)/pytest tests/unit/evaluate/test_tasks.py tests/unit/cli/test_tasks.py
+
+mobile-test: setup  ## Tests of mobile_demo, also under sanitizers and in an emulator of Arm
+	$(BIN)/pytest tests/unit/test_mobile.py tests/cpp/test_run.py
 
 lint: setup  ## ruff, mypy and the import contracts
 	$(BIN)/ruff check .

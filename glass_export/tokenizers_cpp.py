@@ -1,189 +1,31 @@
-"""The C++ libraries under glass_run's tokenizer: PCRE2 and nlohmann/json.
+"""PCRE2, which the tokenizer in ``csrc/driver`` is built on.
 
-Both come in the source distribution of ``pytorch_tokenizers``, so that a package index is all that
-a build needs. ``python -m glass_export.tokenizers_cpp`` fetches it and prints the folder, for
-CMake's ``GLASS_TOKENIZERS_DIR``. Nothing in it is installed, imported or run.
+It comes in the source distribution of ``pytorch_tokenizers``.
+``python -m glass_export.tokenizers_cpp`` fetches it and prints the folder, for CMake's
+``GLASS_TOKENIZERS_DIR``.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import html
-import os
-import re
-import shutil
-import ssl
-import subprocess
-import sys
-import tarfile
-import tempfile
-import urllib.request
-from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import unquote, urljoin, urlsplit
 
-from filelock import FileLock
+from glass_export.source_archive import SourceArchive
 
-from glass_export.errors import SourceError
-from glass_export.log import progress
-from glass_export.paths import cache_dir
-
-VERSION = "1.0.1"
-SHA256 = "19938c0efd5348fb0589610094c1c6bf6e055b20889f6250068d2b552a0b137b"
-_ROOT = f"pytorch_tokenizers-{VERSION}"
-_ARCHIVE = f"{_ROOT}.tar.gz"
-_NEEDED = tuple(
-    f"{_ROOT}/{path}"
-    for path in ("LICENSE", "third-party/pcre2/", "third-party/json/single_include/")
+ARCHIVE = SourceArchive(
+    package="pytorch-tokenizers",
+    root="pytorch_tokenizers-1.0.1",
+    sha256="19938c0efd5348fb0589610094c1c6bf6e055b20889f6250068d2b552a0b137b",
+    needed=("LICENSE", "third-party/pcre2/"),
 )
-_SETTINGS = ("index-url", "extra-index-url", "cert", "proxy")
-_BLOCK = 1 << 20
-_TIMEOUT = 60  # seconds without an answer
 
 
 def fetch() -> Path:
-    """Folder with ``third-party/pcre2`` and ``third-party/json``; fetched when it is not cached.
-
-    The package indexes, the proxy and the certificates are pip's, from its files and environment.
+    """Folder with ``third-party/pcre2``; fetched when it is not cached.
 
     Raises:
-        SourceError: no index is within reach or has the file, one delivers another file than the
-            pinned one, or the disk is full.
+        SourceError: see :meth:`.SourceArchive.fetch`.
     """
-    folder = cache_dir() / "tokenizers_cpp" / SHA256[:16]
-    target = folder / _ROOT
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / "lock"):
-            if not target.is_dir():
-                _unpack(_download(_Index(_pip_settings())), folder, target)
-    except tarfile.TarError as problem:
-        raise SourceError(f"{_ARCHIVE}: not a sound archive ({problem}); try again") from problem
-    except OSError as problem:
-        raise SourceError(
-            f"{_ARCHIVE}: cannot be fetched to {folder} ({problem}); check the connection and the "
-            "free space, or give pip an index within reach (PIP_INDEX_URL or pip.conf)"
-        ) from problem
-    return target
-
-
-def _pip_settings() -> dict[str, str]:
-    """What pip is told to do: its environment variables, over its files.
-
-    It is asked, since only pip knows all places of its files. pip itself cannot fetch the archive:
-    it would run the package's set-up code to learn what it depends on.
-    """
-    command = [sys.executable, "-P", "-m", "pip", "config", "list"]
-    listed = subprocess.run(command, capture_output=True, text=True).stdout
-    found = dict(re.findall(r"^((?:global|download|:env:)\.[\w-]+)='(.*)'$", listed, re.MULTILINE))
-    for name in _SETTINGS:  # also where this environment has no pip
-        if value := os.environ.get(f"PIP_{name.upper().replace('-', '_')}"):
-            found[f":env:.{name}"] = value
-    levels = ("global", "download", ":env:")
-    return {
-        name: found[f"{level}.{name}"].replace("\\n", " ")
-        for level in levels
-        for name in _SETTINGS
-        if f"{level}.{name}" in found
-    }
-
-
-def _download(index: _Index) -> bytes:
-    """The archive, checked against the pinned hash."""
-    data = index.read(_link(index), f"Fetching {_ARCHIVE}")
-    actual = hashlib.sha256(data).hexdigest()
-    if actual != SHA256:
-        raise SourceError(
-            f"{_ARCHIVE}: SHA-256 is {actual}, expected {SHA256}; try again; if it fails again, "
-            "the index delivers another file than this release of glass-export means"
-        )
-    return data
-
-
-def _link(index: _Index) -> str:
-    """Address of the archive on the first page that names it."""
-    unread: OSError | None = None
-    for page_url in index.pages:
-        try:
-            page = index.read(page_url).decode("utf-8", "replace")
-        except OSError as problem:
-            unread = unread or problem
-            continue
-        for link in map(html.unescape, re.findall(r'href="([^"]+)"', page)):
-            if urlsplit(link).path.rpartition("/")[2] == _ARCHIVE:
-                return urljoin(page_url, link)
-    if unread is not None:
-        raise unread
-    raise SourceError(
-        f"{', '.join(map(_shown, index.pages))}: has no {_ARCHIVE}; give pip an index that has "
-        "(PIP_INDEX_URL or pip.conf)"
-    )
-
-
-def _shown(url: str) -> str:
-    """An address without its user name and password."""
-    parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
-
-
-class _Index:
-    """Reads the package indexes that pip is set to."""
-
-    def __init__(self, settings: Mapping[str, str]) -> None:
-        context = ssl.create_default_context(cafile=settings.get("cert") or None)
-        proxy = settings.get("proxy")
-        proxies = {"http": proxy, "https": proxy} if proxy else None  # None: of the environment
-        self._opener = urllib.request.build_opener(
-            urllib.request.ProxyHandler(proxies),
-            urllib.request.HTTPSHandler(context=context),
-        )
-        addresses = [settings.get("index-url") or "https://pypi.org/simple"]
-        addresses += settings.get("extra-index-url", "").split()
-        self.pages = [
-            f"{address.rstrip('/')}/pytorch-tokenizers/"
-            + ("index.html" if address.startswith("file:") else "")
-            for address in addresses
-        ]
-
-    def read(self, url: str, description: str | None = None) -> bytes:
-        """What a URL holds; with a description, under a progress bar."""
-        blocks = []
-        with self._opener.open(self._request(url), timeout=_TIMEOUT) as answer:
-            size = answer.headers.get("Content-Length")
-            if description is None:
-                return bytes(answer.read())
-            with progress(description, float(size) if size else None, "bytes") as task:
-                while block := answer.read(_BLOCK):
-                    blocks.append(block)
-                    task.advance(len(block))
-        return b"".join(blocks)
-
-    @staticmethod
-    def _request(url: str) -> urllib.request.Request:
-        parts = urlsplit(url)
-        if parts.scheme not in ("https", "http", "file"):
-            raise SourceError(
-                f"{_shown(url)}: expected an https address; correct pip's index-url or "
-                "extra-index-url"
-            )
-        request = urllib.request.Request(_shown(url), headers={"Accept": "text/html, */*"})
-        if parts.username is not None:
-            login = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
-            value = f"Basic {base64.b64encode(login).decode()}"
-            request.add_unredirected_header("Authorization", value)
-        return request
-
-
-def _unpack(data: bytes, folder: Path, target: Path) -> None:
-    """Extract what is needed; ``target`` appears complete or not."""
-    with tempfile.TemporaryDirectory(dir=folder, prefix="unpack-") as scratch:
-        archive = Path(scratch) / _ARCHIVE
-        archive.write_bytes(data)
-        with tarfile.open(archive) as packed:
-            members = [member for member in packed if member.name.startswith(_NEEDED)]
-            packed.extractall(scratch, members, filter="data")
-        shutil.move(Path(scratch) / _ROOT, target)
+    return ARCHIVE.fetch("tokenizers_cpp")
 
 
 if __name__ == "__main__":

@@ -61,4 +61,4 @@ def native_tests() -> Path:
 @pytest.fixture(scope="session")
 def glass_run(native_tests: Path) -> Path:
     """The program glass_run, with its tokenizer."""
-    return native_tests / "run" / "glass_run"
+    return native_tests / "csrc" / "run" / "glass_run"

@@ -11,21 +11,49 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from glass_export import native, tokenizers_cpp
+from glass_export import llama_cpp, native, tokenizers_cpp
 from glass_export.paths import cache_dir
 
 ROOT = Path(__file__).resolve().parent.parent
+MOBILE = ROOT / "mobile_demo" / "core"
 
 
 def everything() -> Path:
-    """Build folder of the core, the ExecuTorch operators, glass_run and all C++ tests."""
+    """Build folder of mobile_demo/core with ExecuTorch; in its folder ``csrc`` are the core, the
+    ExecuTorch operators, the driver and glass_run. All C and C++ tests are built, too.
+    """
     executorch = native.executorch_folder()
     return _build(
         f"{executorch} {metadata.version('executorch')}",
-        "-DGLASS_BUILD_EXECUTORCH=ON",
-        "-DGLASS_BUILD_RUN=ON",
         f"-DCMAKE_PREFIX_PATH={executorch}",
+        "-DGLASS_BUILD_TESTS=ON",
+        "-DGLASS_BUILD_RUN=ON",
+        *_mobile("executorch"),
+        source=MOBILE,
+    )
+
+
+def mobile(sanitize: str) -> Path:
+    """Build folder of mobile_demo/core and its tests over a fake engine, instrumented:
+    ``address,undefined`` or ``thread``.
+    """
+    options = (f"-DGLASS_SANITIZE={sanitize}", *_mobile("none"))
+    return _build(f"mobile {sanitize}", *options, source=MOBILE)
+
+
+def mobile_on_arm() -> Path:
+    """The same for 64-bit Arm, not instrumented, to be run in an emulator."""
+    return _build("mobile aarch64", *_ARM, *_mobile("none"), source=MOBILE)
+
+
+def _mobile(engine: str) -> tuple[str, ...]:
+    return (f"-DGLASS_ENGINE={engine}", "-DGLASS_BUILD_MOBILE_TESTS=ON", *_third_party())
+
+
+def _third_party() -> tuple[str, ...]:
+    return (
         f"-DGLASS_TOKENIZERS_DIR={tokenizers_cpp.fetch().resolve()}",
+        f"-DGLASS_LLAMA_CPP_DIR={llama_cpp.fetch().resolve()}",
     )
 
 
@@ -34,13 +62,21 @@ def core(sanitize: str) -> Path:
 
     Nothing of ExecuTorch is in it, whose libraries come without instrumentation.
     """
-    return _build(f"sanitize {sanitize}", f"-DGLASS_SANITIZE={sanitize}")
+    return _build(f"sanitize {sanitize}", "-DGLASS_BUILD_TESTS=ON", f"-DGLASS_SANITIZE={sanitize}")
 
 
 _CROSS_COMPILER, _EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
 EMULATED = (_EMULATOR, "-cpu", "max")
 """Prefix of a command that runs a program of :func:`arm`."""
 
+_ARM = (
+    "-DCMAKE_SYSTEM_NAME=Linux",
+    "-DCMAKE_SYSTEM_PROCESSOR=aarch64",
+    f"-DCMAKE_C_COMPILER={_CROSS_COMPILER.replace('g++', 'gcc')}",
+    f"-DCMAKE_CXX_COMPILER={_CROSS_COMPILER}",
+    f"-DCMAKE_CROSSCOMPILING_EMULATOR={';'.join(EMULATED)}",
+    "-DCMAKE_EXE_LINKER_FLAGS=-static",
+)
 
 NO_EMULATOR = "needs an emulator of Arm: apt install qemu-user g++-aarch64-linux-gnu"
 
@@ -52,14 +88,14 @@ def can_emulate_arm() -> bool:
 
 def arm() -> Path:
     """Build folder of the core and its tests for 64-bit Arm, which ctest runs in an emulator."""
-    return _build(
-        "aarch64",
-        "-DCMAKE_SYSTEM_NAME=Linux",
-        "-DCMAKE_SYSTEM_PROCESSOR=aarch64",
-        f"-DCMAKE_CXX_COMPILER={_CROSS_COMPILER}",
-        f"-DCMAKE_CROSSCOMPILING_EMULATOR={';'.join(EMULATED)}",
-        "-DCMAKE_EXE_LINKER_FLAGS=-static",
-    )
+    return _build("aarch64", "-DGLASS_BUILD_TESTS=ON", *_ARM)
+
+
+def run_test(program: Path, *arguments: str | Path, prefix: tuple[str, ...] = ()) -> None:
+    """Run one test program of a build. Fails with its output."""
+    command = [*_fixed_addresses(), *prefix, str(program), *map(str, arguments)]
+    outcome = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert outcome.returncode == 0, f"{outcome.stdout}\n{outcome.stderr}"
 
 
 def ctest(folder: Path) -> None:
@@ -72,7 +108,7 @@ def ctest(folder: Path) -> None:
     assert outcome.returncode == 0, f"{outcome.stdout}\n{outcome.stderr}"
 
 
-def _build(kind: str, *options: str) -> Path:
+def _build(kind: str, *options: str, source: Path = native.SOURCES) -> Path:
     """Configure and build; what is up to date is kept, as in any CMake build folder.
 
     A folder belongs to one checkout, since CMake's files name its paths.
@@ -85,7 +121,7 @@ def _build(kind: str, *options: str) -> Path:
     with FileLock(f"{folder}.lock"):
         native.run_step(
             [
-                cmake, "-S", str(native.SOURCES), "-B", str(folder), "-DGLASS_BUILD_TESTS=ON",
+                cmake, "-S", str(source), "-B", str(folder),
                 f"-DCMAKE_CXX_COMPILER={native.find_compiler()}", *options,
             ]
         )  # fmt: skip

@@ -1,22 +1,28 @@
-// Unit tests of glass_run: what needs neither a model nor a tokenizer.
+// Unit tests of the driver and of glass_run: what needs neither a model nor a tokenizer.
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <functional>
 #include <limits>
+#include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
+#include "driver/answer_stream.h"
+#include "driver/cache.h"
+#include "driver/metadata.h"
+#include "driver/number.h"
+#include "driver/random.h"
+#include "driver/refresh.h"
+#include "driver/sampler.h"
+#include "driver/session.h"
+#include "driver/span.h"
 #include "glass/abi.h"
-#include "run/generate.h"
-#include "run/metadata.h"
-#include "run/number.h"
 #include "run/options.h"
-#include "run/refresh.h"
 #include "run/report.h"
-#include "run/selection.h"
-#include "run/text.h"
 
-namespace glass::run {
+namespace glass {
 namespace {
 
 int failures = 0;
@@ -38,10 +44,18 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 std::string metadata_text() {
   return "format_version=" + std::to_string(kFormatVersion) +
          "\nabi_version=" + std::to_string(kAbiVersion) +
-         "\nmodel=tiny = one\nfamily=llama\ndtype=fp32\ncustom_ops=true\nlayers=2\nd_model=4\n"
-         "d_ff=8\nvocab_size=16\nmax_length=32\nprefill_chunk=5\nbos_token_id=\n"
-         "eos_token_ids=2,3\nspecial_token_ids=\ndensity=0.25\nfusion=shrinkage\nlocal=squared\n"
-         "prior=G\nlam=0.75\ntau=1e2";
+         "\nmodel=tiny = one\ncustom_ops=true\nlayers=2\nd_ff=8\nvocab_size=16\nmax_length=32\n"
+         "prefill_chunk=5\ntau=1e2";
+}
+
+ModelInfo metadata_model() {
+  ModelInfo model;
+  model.layers = 2;
+  model.d_ff = 8;
+  model.vocab_size = 16;
+  model.max_length = 32;
+  model.prefill_chunk = 5;
+  return model;
 }
 
 std::string replaced(std::string text, const std::string& from, const std::string& to) {
@@ -223,56 +237,26 @@ void test_layer_budgets() {
 }
 
 void test_metadata() {
-  const Result<ModelInfo> info = parse_metadata(metadata_text());
-  CHECK(info);
-  if (!info) return;
-  CHECK((*info).name == "tiny = one" && (*info).layers == 2 && (*info).prefill_chunk == 5);
-  CHECK((*info).eos_token_ids == std::vector<int64_t>({2, 3}));
-  CHECK((*info).special_token_ids.empty());
-  CHECK((*info).defaults.density == 0.25 && (*info).defaults.rule.tau == 100);
-  CHECK((*info).defaults.rule.fusion == Fusion::kShrinkage);
-  CHECK((*info).defaults.prior == Statistic::kG);
-  CHECK((*info).defaults.refresh == 0 && (*info).defaults.dense_start == 0);
-  const Result<ModelInfo> later = parse_metadata(metadata_text() + "\nrefresh=32\ndense_start=8");
-  CHECK(bool(later) && (*later).defaults.refresh == 32 && (*later).defaults.dense_start == 8);
-  CHECK(!(*info).defaults.refresh_settles && (*info).defaults.local_tokens == LocalTokens::kUser);
-  const Result<ModelInfo> words =
-      parse_metadata(metadata_text() + "\nrefresh=auto\nlocal_tokens=all");
-  CHECK(bool(words) && (*words).defaults.refresh_settles);
-  CHECK(bool(words) && (*words).defaults.local_tokens == LocalTokens::kAll);
-  CHECK((*info).defaults.sensitivity == 0 && (*info).defaults.dense_layers.empty());
-  const Result<ModelInfo> searched =
-      parse_metadata(metadata_text() + "\nmode=auto\nsensitivity=0.25\ndense_layers=1,0");
-  CHECK(bool(searched) && (*searched).defaults.sensitivity == 0.25);
-  CHECK(bool(searched) && (*searched).defaults.dense_layers == std::vector<int64_t>({1, 0}));
-  CHECK(parse_metadata(metadata_text() + "\nsensitivity=0.0\ndense_layers="));
-}
-
-void test_damaged_metadata_is_refused() {
+  CHECK(check_metadata(metadata_text(), metadata_model()));
   const char* const edits[][3] = {
-      {"format_version=", "format_version=9", "format_version"},
-      {"abi_version=", "abi_version=9", "abi_version"},
+      {"format_version=", "format_version=9", "format_version is 9"},
+      {"abi_version=", "abi_version=9", "abi_version is 9"},
       {"layers=2\n", "", "'layers' is missing"},
       {"d_ff=8", "d_ff=many", "d_ff is 'many'"},
       {"d_ff=8", "d_ff=0", "d_ff is '0'"},
-      {"eos_token_ids=2,3", "eos_token_ids=2,,3", "eos_token_ids is '2,,3'"},
-      {"density=0.25", "density=2", "density: got '2'"},
-      {"tau=1e2", "tau=1e2\nrefresh=-1", "refresh: got '-1'"},
-      {"tau=1e2", "tau=1e2\nlocal_tokens=few", "local_tokens: got 'few'"},
-      {"tau=1e2", "tau=1e2\nsensitivity=0.3", "sensitivity: got '0.3'"},
-      {"tau=1e2", "tau=1e2\ndense_layers=1,1", "dense_layers: got '1,1'"},
+      {"max_length=32", "max_length=64", "max_length is 64, glass.json says 32"},
+      {"prefill_chunk=5", "prefill_chunk=6", "prefill_chunk is 6, glass.json says 5"},
   };
   for (const auto& [from, to, message] : edits) {
-    const Result<ModelInfo> info = parse_metadata(replaced(metadata_text(), from, to));
-    CHECK(!info && contains(info.failure().message, message));
-    CHECK(!info && contains(info.failure().message, "export the model again"));
+    const Outcome checked = check_metadata(replaced(metadata_text(), from, to), metadata_model());
+    CHECK(!checked && contains(checked.failure().message, message));
   }
-  CHECK(!parse_metadata(""));
+  CHECK(!check_metadata("", metadata_model()));
 }
 
 void test_programs_without_our_operators_need_no_abi() {
   const std::string text = replaced(metadata_text(), "abi_version=", "abi_version=9");
-  CHECK(parse_metadata(replaced(text, "custom_ops=true", "custom_ops=false")));
+  CHECK(check_metadata(replaced(text, "custom_ops=true", "custom_ops=false"), metadata_model()));
 }
 
 Result<Options> parsed(std::vector<const char*> arguments) {
@@ -292,12 +276,19 @@ void test_options() {
   defaults.rule.tau = 7;
   defaults.refresh = 32;
   defaults.refresh_settles = true;
-  const SelectionSettings settings = selection_of(*options, defaults);
+  const SelectionSettings settings = *selection_with(defaults, (*options).selection);
   CHECK(settings.density == 0.3 && settings.rule.lam == 0.25 && settings.rule.tau == 7);
   CHECK(settings.refresh == 0 && !settings.refresh_settles && settings.dense_start == 4);
   CHECK(settings.local_tokens == LocalTokens::kAll);
   CHECK(settings.dense_layers == std::vector<int64_t>({1}));
   CHECK((*parsed({"--help"})).help);
+  const Result<Options> sampled = parsed({"DIR", "--chat=hi", "--temperature=0.7", "--top-k=40",
+                                          "--top-p=0.9", "--min-p=0.1", "--seed=3", "--stop=."});
+  CHECK(sampled);
+  if (!sampled) return;
+  CHECK((*sampled).chat == "hi" && (*sampled).stop == std::vector<std::string>({"."}));
+  CHECK((*sampled).sampling.temperature == 0.7 && (*sampled).sampling.top_k == 40);
+  CHECK((*sampled).sampling.seed == uint64_t{3} && (*sampled).sampling.repetition_penalty == 1);
 }
 
 void test_the_sensitivity_goes_with_shrinkage() {
@@ -306,7 +297,7 @@ void test_the_sensitivity_goes_with_shrinkage() {
   defaults.sensitivity = 0.5;
   const auto sensitivity = [&](std::vector<const char*> arguments) {
     arguments.insert(arguments.end(), {"DIR", "--prompt=x"});
-    return selection_of(*parsed(arguments), defaults).sensitivity;
+    return (*selection_with(defaults, (*parsed(arguments)).selection)).sensitivity;
   };
   CHECK(sensitivity({}) == 0.5 && sensitivity({"--fusion=shrinkage"}) == 0.5);
   CHECK(sensitivity({"--fusion=local"}) == 0);
@@ -332,6 +323,12 @@ void test_wrong_usage_is_refused() {
       {"DIR", "--prompt", "x", "--dense_start", "4"},
       {"DIR", "--prompt", "x", "--sensitivity", "2"},
       {"DIR", "--prompt", "x", "--local-tokens", "none"},
+      {"DIR", "--prompt", "x", "--chat", "y"},
+      {"DIR", "--prompt", "x", "--temperature", "-1"},
+      {"DIR", "--prompt", "x", "--top-k", "1.5"},
+      {"DIR", "--prompt", "x", "--top-p", "0"},
+      {"DIR", "--prompt", "x", "--seed", "-1"},
+      {"DIR", "--prompt", "x", "--min-p", "much"},
   };
   for (const auto& line : lines) CHECK(!parsed(line));
 }
@@ -348,43 +345,136 @@ void test_greedy_refuses_what_is_not_finite() {
   for (const auto& logits : all) CHECK(!greedy({logits.data(), logits.size()}));
 }
 
-void test_special_tokens_are_not_scored_unless_all_are() {
-  CHECK(score_weights({1, 5, 2, 6}, {1, 2}, LocalTokens::kUser) ==
-        std::vector<float>({0, 1, 0, 1}));
-  CHECK(score_weights({1, 2}, {1, 2}, LocalTokens::kUser) == std::vector<float>({1, 1}));
-  CHECK(score_weights({1, 5}, {1, 2}, LocalTokens::kAll) == std::vector<float>({1, 1}));
+void test_random_numbers_are_numpys() {
+  Random small(0), large(0x123456789abcdef0);  // numpy.random.default_rng(seed).random()
+  CHECK(small.uniform() == 0.6369616873214543 && small.uniform() == 0.2697867137638703);
+  CHECK(large.uniform() == 0.20418281520908887 && large.uniform() == 0.3734915291570289);
+}
+
+// Tokens that a hundred draws choose.
+std::vector<int64_t> drawn(SamplingSettings settings, const std::vector<float>& logits) {
+  settings.seed = 1;
+  if (settings.temperature == 0) settings.temperature = 1;
+  Sampler sampler(settings);
+  std::vector<int64_t> found;
+  for (int i = 0; i < 100; ++i) {
+    const Result<int64_t> token = sampler.sample(all(logits), {});
+    CHECK(token);
+    if (token && std::count(found.begin(), found.end(), *token) == 0) found.push_back(*token);
+  }
+  std::sort(found.begin(), found.end());
+  return found;
+}
+
+void test_sampling_keeps_the_likely_tokens() {
+  using Tokens = std::vector<int64_t>;
+  const std::vector<float> logits = {1, 3, 2, 3, -kInfinity, 0};
+  SamplingSettings settings;
+  CHECK(drawn(settings, logits) == Tokens({0, 1, 2, 3, 5}));
+  settings.top_k = 1;  // both that are equal
+  CHECK(drawn(settings, logits) == Tokens({1, 3}));
+  settings.top_k = 3;
+  CHECK(drawn(settings, logits) == Tokens({1, 2, 3}));
+  settings = {};
+  settings.top_p = 0.5;
+  CHECK(drawn(settings, logits) == Tokens({1, 3}));
+  settings = {};
+  settings.min_p = 0.3;
+  CHECK(drawn(settings, logits) == Tokens({1, 2, 3}));
+  settings = {};
+  settings.temperature = 0.01;
+  CHECK(drawn(settings, logits) == Tokens({1, 3}));
+}
+
+void test_a_penalty_counts_a_token_once() {
+  SamplingSettings settings;
+  settings.repetition_penalty = 1.5;
+  Sampler sampler(settings);
+  const std::vector<float> logits = {2.9f, 4, -1};
+  const Result<int64_t> once = sampler.sample(all(logits), {1});
+  CHECK(bool(once) && *once == 0);
+  const std::vector<float> close = {1, 2, -1};
+  const Result<int64_t> often = sampler.sample(all(close), {1, 1, 1, 2});
+  CHECK(bool(often) && *often == 1);
+}
+
+// A stream of tokens that are their own text.
+class Letters : public TokenStream {
+ public:
+  std::string step(int64_t token) override { return std::string(1, static_cast<char>(token)); }
+  std::string flush() override { return ""; }
+};
+
+void test_stop_strings_are_never_shown() {
+  const auto shown = [](const std::string& text, const std::vector<std::string>& stops) {
+    std::string sent;
+    AnswerStream stream(std::make_unique<Letters>(), stops,
+                        [&](const std::string& piece) { sent += piece; });
+    for (const char letter : text) {
+      if (stream.write(letter)) break;
+    }
+    const bool stopped = stream.close();
+    CHECK(stream.text() == sent);
+    return sent + (stopped ? "|" : "");
+  };
+  CHECK(shown("abcxyz", {"xy"}) == "abc|");
+  CHECK(shown("abxabxyq", {"xy", "q"}) == "abxab|");
+  CHECK(shown("aaab", {"aab"}) == "a|");
+  CHECK(shown("xa", {"xyz"}) == "xa");
+  CHECK(shown("bcx", {"xy"}) == "bcx");
+}
+
+LocalSums sums_of(float value, double tokens) {
+  LocalSums sums(1);
+  sums.abs_sum[0] = value;
+  sums.tokens = tokens;
+  return sums;
+}
+
+void test_the_cache_reuses_a_common_beginning() {
+  TokenCache cache;
+  const std::vector<int64_t> tokens = {1, 2, 3, 4, 5, 6};
+  const std::vector<float> weights = {0, 0, 1, 1, 1, 0};
+  const auto put = [&](size_t start, size_t count, float value) {
+    cache.prefilled(part(all(tokens), start, count), part(all(weights), start, count),
+                    sums_of(value, value > 0 ? 1 : 0));
+  };
+  const auto rewind = [&](std::vector<int64_t> wanted) {
+    return cache.rewind(all(std::as_const(wanted)), part(all(weights), 0, wanted.size()));
+  };
+  put(0, 2, 0);  // of the chat template, not scored
+  put(2, 2, 1);
+  put(4, 2, 2);
+  cache.answered({tokens.data(), 2});
+  CHECK(cache.length() == 8 && cache.sums(1).abs_sum[0] == 3 && cache.sums(1).tokens == 2);
+  CHECK(rewind({1, 2, 3, 4, 5, 9}) == 4);  // the last chunk is cut, so it is dropped
+  CHECK(cache.length() == 4 && cache.sums(1).abs_sum[0] == 1);
+  CHECK(rewind({1, 2, 3, 4}) == 2);  // the last token's logits are needed
+  CHECK(cache.sums(1).abs_sum[0] == 0 && cache.tokens() == std::vector<int64_t>({1, 2}));
+  CHECK(rewind({1, 3}) == 1);  // nothing of what is cut was scored
 }
 
 void test_report() {
   Answer answer;
   answer.tokens = {4, 5};
   answer.reason = FinishReason::kContext;
-  const std::string text = "a\"\\\n\x01\xC3\xA9";
-  const std::string with_text = json_line({answer, text, true, 1, 0.5});
-  CHECK(contains(with_text, "\"text\": \"a\\\"\\\\\\u000a\\u0001\xC3\xA9\""));
-  CHECK(contains(with_text, "\"token_ids\": [4, 5], \"finish_reason\": \"context\""));
-  CHECK(with_text.find('\n') == with_text.size() - 1);
-  CHECK(contains(json_line({answer, text, false, 1, 0.5}), "\"text\": null"));
+  answer.text = "a\"\\\n\x01\xC3\xA9";
   answer.figures.refreshes = 3;
   answer.figures.refresh_ms = 1.5;
-  CHECK(
-      contains(json_line({answer, text, true, 1, 0.5}), "\"refreshes\": 3, \"refresh_ms\": 1.500"));
-  CHECK(contains(figures_text({answer, text, true, 1, 0.5}), "1.5 ms of it (3 times)"));
+  const std::string line = json_line({answer, 1});
+  CHECK(contains(line, "\"text\": \"a\\\"\\\\\\u000a\\u0001\xC3\xA9\""));
+  CHECK(contains(line, "\"token_ids\": [4, 5], \"finish_reason\": \"context\""));
+  CHECK(line.find('\n') == line.size() - 1);
+  CHECK(contains(line, "\"refreshes\": 3, \"refresh_ms\": 1.500"));
+  CHECK(contains(figures_text({answer, 1}), "1.5 ms of it (3 times)"));
   CHECK(ids_line({4, 5}) == "4 5\n" && ids_line({}) == "\n");
 }
 
-void test_missing_tokenizer_is_explained() {
-  const auto codec = open_text_codec("/nonexistent");
-  CHECK(!codec);
-  if (codec) return;
-  CHECK(contains(codec.failure().message, has_tokenizer() ? "tokenizer.json" : "--ids"));
-}
-
 }  // namespace
-}  // namespace glass::run
+}  // namespace glass
 
 int main() {
-  using namespace glass::run;
+  using namespace glass;
   for (const auto test : {test_numbers,
                           test_kept_neurons_rounds_as_python,
                           test_selection,
@@ -397,15 +487,17 @@ int main() {
                           test_layer_budgets,
                           test_the_sensitivity_goes_with_shrinkage,
                           test_metadata,
-                          test_damaged_metadata_is_refused,
                           test_programs_without_our_operators_need_no_abi,
                           test_options,
                           test_wrong_usage_is_refused,
                           test_greedy_takes_the_first_of_equals,
                           test_greedy_refuses_what_is_not_finite,
-                          test_special_tokens_are_not_scored_unless_all_are,
-                          test_report,
-                          test_missing_tokenizer_is_explained}) {
+                          test_random_numbers_are_numpys,
+                          test_sampling_keeps_the_likely_tokens,
+                          test_a_penalty_counts_a_token_once,
+                          test_stop_strings_are_never_shown,
+                          test_the_cache_reuses_a_common_beginning,
+                          test_report}) {
     test();
   }
   std::printf(failures == 0 ? "ok\n" : "%d checks failed\n", failures);

@@ -1,8 +1,9 @@
-"""Fetching the libraries under glass_run's tokenizer, from a package index on this machine."""
+"""Fetching the libraries under the C++ driver, from a package index on this machine."""
 
 from __future__ import annotations
 
 import base64
+import dataclasses
 import functools
 import hashlib
 import io
@@ -14,16 +15,16 @@ from pathlib import Path
 
 import pytest
 
-from glass_export import tokenizers_cpp
+from glass_export import llama_cpp, tokenizers_cpp
 from glass_export.errors import SourceError
+from glass_export.source_archive import SETTINGS
 
-ROOT = f"pytorch_tokenizers-{tokenizers_cpp.VERSION}"
-ARCHIVE = f"{ROOT}.tar.gz"
+ROOT = tokenizers_cpp.ARCHIVE.root
+ARCHIVE = tokenizers_cpp.ARCHIVE.name
 FILES = {
     f"{ROOT}/LICENSE": b"licence",
     f"{ROOT}/setup.py": b"raise SystemExit('never run')",
     f"{ROOT}/third-party/pcre2/CMakeLists.txt": b"project(PCRE2 C)",
-    f"{ROOT}/third-party/json/single_include/nlohmann/json.hpp": b"// json",
 }
 
 
@@ -47,7 +48,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     (tmp_path / "served").mkdir()
     monkeypatch.setenv("GLASS_EXPORT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    for name in tokenizers_cpp._SETTINGS:
+    for name in SETTINGS:
         monkeypatch.delenv(f"PIP_{name.upper().replace('-', '_')}", raising=False)
     handler = functools.partial(QuietHandler, directory=str(tmp_path / "served"))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
@@ -84,7 +85,8 @@ def publish(page: Path, files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
         f'<a href="{ARCHIVE}#sha256=0">{ARCHIVE}</a>\n'
     )
     digest = hashlib.sha256((page / ARCHIVE).read_bytes()).hexdigest()
-    monkeypatch.setattr(tokenizers_cpp, "SHA256", digest)
+    pinned = dataclasses.replace(tokenizers_cpp.ARCHIVE, sha256=digest)
+    monkeypatch.setattr(tokenizers_cpp, "ARCHIVE", pinned)
 
 
 def test_unpacks_what_the_build_needs(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,3 +168,10 @@ def test_user_name_and_password_are_sent_and_not_shown(
     assert "a%40b" not in str(caught.value)
     publish(page, FILES, monkeypatch)
     assert tokenizers_cpp.fetch().is_dir()
+
+
+def test_llama_cpp_has_what_the_driver_and_the_tests_need() -> None:
+    folder = llama_cpp.fetch()
+    for path in ("common/jinja/runtime.h", "vendor/nlohmann/json.hpp", "vendor/hash/sha256"):
+        assert (folder / path).exists(), path
+    assert len(list((folder / "models" / "templates").glob("*.jinja"))) > 50

@@ -3,13 +3,17 @@
 //
 //   encode HEX-OF-UTF8 -> the token ids
 //   decode ID...       -> the pieces of the text in hex; joined they are the text
+//   render TURN...     -> the text of a conversation in hex; a turn is ROLE:HEX-OF-UTF8
+//   chat TURN...       -> its token ids, each with its weight: ID*WEIGHT
 #include <cstdint>
 #include <cstdio>
+#include <fstream>
 #include <iostream>
 #include <sstream>
 #include <string>
+#include <vector>
 
-#include "run/text.h"
+#include "driver/text.h"
 
 namespace {
 
@@ -26,16 +30,40 @@ void print_hex(const std::string& bytes) {
   std::printf(" ");
 }
 
-void encode(const glass::run::TextCodec& codec, std::istream& words) {
+void encode(const glass::TextCodec& codec, std::istream& words) {
   std::string digits;
   words >> digits;
-  const auto tokens = codec.encode(from_hex(digits));
-  if (!tokens) std::printf("failed: %s", tokens.failure().message.c_str());
-  if (!tokens) return;
-  for (const int64_t token : *tokens) std::printf("%lld ", static_cast<long long>(token));
+  const auto encoded = codec.encode(from_hex(digits));
+  if (!encoded) std::printf("failed: %s", encoded.failure().message.c_str());
+  if (!encoded) return;
+  for (const int64_t token : encoded->tokens) std::printf("%lld ", static_cast<long long>(token));
 }
 
-void decode(const glass::run::TextCodec& codec, std::istream& words) {
+std::vector<glass::Message> read_messages(std::istream& words) {
+  std::vector<glass::Message> messages;
+  for (std::string word; words >> word;) {
+    const size_t colon = word.find(':');
+    messages.push_back({word.substr(0, colon), from_hex(word.substr(colon + 1))});
+  }
+  return messages;
+}
+
+void render(const glass::TextCodec& codec, std::istream& words) {
+  const auto text = codec.render(read_messages(words));
+  if (text) print_hex(*text);
+  if (!text) std::printf("failed: %s", text.failure().message.c_str());
+}
+
+void chat(const glass::TextCodec& codec, std::istream& words) {
+  const auto encoded = codec.encode(read_messages(words));
+  if (!encoded) std::printf("failed: %s", encoded.failure().message.c_str());
+  if (!encoded) return;
+  for (size_t i = 0; i < encoded->tokens.size(); ++i) {
+    std::printf("%lld*%g ", static_cast<long long>(encoded->tokens[i]), encoded->weights[i]);
+  }
+}
+
+void decode(const glass::TextCodec& codec, std::istream& words) {
   const auto stream = codec.stream();
   for (int64_t token; words >> token;) print_hex(stream->step(token));
   print_hex(stream->flush());
@@ -45,7 +73,13 @@ void decode(const glass::run::TextCodec& codec, std::istream& words) {
 
 int main(int count, char** arguments) {
   if (count != 2) return 2;
-  const auto codec = glass::run::open_text_codec(arguments[1]);
+  glass::Artifact artifact;
+  artifact.directory = arguments[1];
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json", "chat_template.jinja"}) {
+    const std::string path = artifact.directory + "/" + name;
+    if (std::ifstream(path)) artifact.files.push_back({name, 0, ""});
+  }
+  const auto codec = glass::open_text_codec(artifact);
   if (!codec) {
     std::cerr << codec.failure().message << '\n';
     return 1;
@@ -53,7 +87,10 @@ int main(int count, char** arguments) {
   for (std::string line, request; std::getline(std::cin, line);) {
     std::istringstream words(line);
     words >> request;
-    (request == "encode" ? encode : decode)(**codec, words);
+    if (request == "encode") encode(**codec, words);
+    if (request == "decode") decode(**codec, words);
+    if (request == "render") render(**codec, words);
+    if (request == "chat") chat(**codec, words);
     std::printf("\n");
   }
   return 0;

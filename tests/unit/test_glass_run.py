@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -14,7 +15,8 @@ import torch
 from executorch.exir import to_edge
 from tiny_models import CONTEXT
 
-from glass_export.runtime import Session
+from glass_export.artifact.reader import checksum_line
+from glass_export.runtime import SamplingParams, Session
 from glass_export.runtime.refresh import AUTO_INTERVAL
 
 Exported = Callable[..., Path]
@@ -248,6 +250,53 @@ def test_a_program_that_says_its_rule(glass_run: Path, exported: Exported) -> No
     assert "expected layers 0 to 2" in runner.refusal(glass_run, artifact, *other, code=1)
 
 
+SAMPLED: list[dict[str, float | int]] = [
+    {"temperature": 1.0, "seed": 0},
+    {"temperature": 0.7, "top_k": 20, "seed": 123456789012345},
+    {"temperature": 1.5, "top_p": 0.8, "seed": 2},
+    {"temperature": 2.0, "min_p": 0.2, "seed": 3},
+    {"temperature": 1.0, "top_k": 50, "top_p": 0.9, "repetition_penalty": 1.3, "seed": 4},
+    {"repetition_penalty": 1.5},
+]
+
+
+@pytest.mark.parametrize("settings", SAMPLED, ids=lambda settings: ",".join(settings))
+def test_samples_as_the_session(
+    glass_run: Path,
+    exported: Exported,
+    opened: Callable[[str], Session],
+    settings: dict[str, float | int],
+) -> None:
+    """The same seed gives the same tokens."""
+    sampling = SamplingParams(**settings)  # type: ignore[arg-type]
+    expected = opened("llama").generate(
+        "the quick", max_new_tokens=40, sampling=sampling, density=0.5, reset=True
+    )
+    actual = runner.answer(
+        glass_run, exported("llama", "executorch"), "--prompt=the quick", "--max-new-tokens=40",
+        "--density=0.5",
+        *(f"--{name.replace('_', '-')}={value}" for name, value in settings.items()),
+    )  # fmt: skip
+    assert actual["token_ids"] == list(expected.token_ids)
+
+
+def test_chats_and_stops_as_the_session(
+    glass_run: Path, exported: Exported, opened: Callable[[str], Session]
+) -> None:
+    messages = [{"role": "user", "content": "the lazy dog"}]
+    session, artifact = opened("llama"), exported("llama", "executorch")
+    wanted = {"max_new_tokens": 24, "density": 0.25, "fusion": "local", "reset": True}
+    whole = session.generate(messages, **wanted)  # type: ignore[arg-type]
+    arguments = ["--chat=the lazy dog", "--max-new-tokens=24", "--density=0.25", "--fusion=local"]
+    actual = runner.answer(glass_run, artifact, *arguments)
+    assert actual["token_ids"] == list(whole.token_ids)
+    stop = whole.text[len(whole.text) // 2 :][:3]
+    expected = session.generate(messages, stop=stop, **wanted)  # type: ignore[arg-type]
+    actual = runner.answer(glass_run, artifact, *arguments, f"--stop={stop}")
+    assert actual["text"] == expected.text != whole.text
+    assert actual["finish_reason"] == expected.finish_reason == "stop"
+
+
 def test_stops_where_the_context_ends(
     glass_run: Path, exported: Exported, opened: Callable[[str], Session]
 ) -> None:
@@ -278,13 +327,15 @@ def test_ids_in_text_and_ids_out(glass_run: Path, exported: Exported, tmp_path: 
     ("arguments", "message"),
     [
         ([], "got no artifact directory"),
-        (["DIR"], "either --prompt TEXT or --ids FILE"),
-        (["DIR", "--prompt=x", "--ids=y"], "either --prompt TEXT or --ids FILE"),
+        (["DIR"], "expected one of --prompt TEXT, --chat TEXT and --ids FILE"),
+        (["DIR", "--prompt=x", "--ids=y"], "expected one of --prompt TEXT"),
         (["DIR", "--prompt"], "--prompt: expected a value"),
         (["DIR", "--prompt="], "--prompt: it is empty"),
         (["DIR", "other", "--prompt=x"], "second directory, 'other'"),
         (["DIR", "--prompt=x", "--prompt=y"], "--prompt: given twice"),
-        (["DIR", "--prompt=x", "--top-k=3"], "'--top-k=3' is not an option"),
+        (["DIR", "--prompt=x", "--top-q=3"], "'--top-q=3' is not an option"),
+        (["DIR", "--prompt=x", "--top-k=some"], "--top-k: got 'some'"),
+        (["DIR", "--prompt=x", "--top-p=1.5"], "sampling: top_p is 1.5"),
         (["DIR", "--prompt=x", "--threads=0"], "--threads: got '0'"),
         (["DIR", "--prompt=x", "--max-new-tokens=1.5"], "--max-new-tokens: got '1.5'"),
         (["DIR", "--prompt=x", "--density=0"], "--density"),
@@ -349,12 +400,19 @@ def test_directory_that_does_not_exist(glass_run: Path, tmp_path: Path) -> None:
 
 @pytest.fixture
 def altered(exported: Exported, tmp_path: Path) -> Callable[[bytes], Path]:
-    """``altered(program)``: the tiny artifact with another model.pte."""
+    """``altered(program)``: the tiny artifact with another model.pte, which its manifest knows."""
 
     def make(program: bytes) -> Path:
         shutil.copytree(exported("llama", "executorch"), tmp_path / "altered")
-        (tmp_path / "altered" / "model.pte").write_bytes(program)
-        return tmp_path / "altered"
+        folder = tmp_path / "altered"
+        (folder / "model.pte").write_bytes(program)
+        manifest = json.loads((folder / "glass.json").read_text())
+        (entry,) = (entry for entry in manifest["files"] if entry["path"] == "model.pte")
+        entry["size"] = len(program)
+        content = json.dumps(manifest).encode()
+        (folder / "glass.json").write_bytes(content)
+        (folder / "glass.json.sha256").write_bytes(checksum_line(content))
+        return folder
 
     return make
 
@@ -396,4 +454,58 @@ def test_program_of_another_version(
 def test_artifact_without_its_tokenizer(glass_run: Path, altered: Callable[[bytes], Path]) -> None:
     artifact = altered(b"")
     (artifact / "tokenizer.json").unlink()
-    assert "tokenizer.json" in runner.refusal(glass_run, artifact, "--prompt=x", code=1)
+    told = runner.refusal(glass_run, artifact, "--prompt=x", code=1)
+    assert "tokenizer.json: missing" in told
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        (("schema_version",), 2, "schema_version is 2, this program reads 1; update it"),
+        (("schema_version",), None, "this is not a glass-export artifact"),
+        (("model", "dims", "d_ff"), 0, "d_ff is 0, expected a whole number of at least 1"),
+        (("model", "dims", "layers"), 4, "glass.json says 4"),
+        (("model", "eos_token_ids"), [320], "token id 320 is outside the vocabulary"),
+        (("selection", "density"), 2, "selection.density: got '2'"),
+        (("selection", "prior"), "B", "selection.prior: got 'B'"),
+        (("prior", "statistics"), ["A"], "not among prior.statistics"),
+        (("target", "graphs", "decode"), "other.pte", "'other.pte' is used but not in files"),
+        (("files", 0, "path"), "../evil", "'../evil' is not a plain relative path"),
+        (("files", 0, "size"), 1, "bytes, expected 1"),
+        (("target", "signatures", "prefill", "outputs", 1, "shape"), [3, 47], "'abs_sum' is not"),
+        (("target", "signatures", "decode", "inputs"), [], "glass.json says 0 and 1"),
+    ],
+    ids=lambda value: ".".join(map(str, value)) if isinstance(value, tuple) else "",
+)
+def test_manifest_that_cannot_be(
+    glass_run: Path,
+    exported: Exported,
+    tmp_path: Path,
+    field: tuple[str | int, ...],
+    value: object,
+    message: str,
+) -> None:
+    """Of a signature: what the graph itself has."""
+    folder = tmp_path / "altered"
+    shutil.copytree(exported("llama", "executorch"), folder)
+    manifest = json.loads((folder / "glass.json").read_text())
+    inner = manifest
+    for name in field[:-1]:
+        inner = inner[name]
+    inner[field[-1]] = value
+    content = json.dumps(manifest).encode()
+    (folder / "glass.json").write_bytes(content)
+    assert "glass.json: altered" in runner.refusal(glass_run, folder, "--prompt=x", code=1)
+    (folder / "glass.json.sha256").write_bytes(checksum_line(content))
+    assert message in runner.refusal(glass_run, folder, "--prompt=x", code=1)
+
+
+def test_damaged_prior(glass_run: Path, exported: Exported, tmp_path: Path) -> None:
+    folder = tmp_path / "altered"
+    shutil.copytree(exported("llama", "executorch"), folder)
+    sound = (folder / "prior.safetensors").read_bytes()
+    nan = b"\x00\x00\xc0\x7f"
+    for damaged in (b"\xff" * len(sound), sound.replace(b'"A"', b'"B"'), sound[:-4] + nan):
+        (folder / "prior.safetensors").write_bytes(damaged)
+        told = runner.refusal(glass_run, folder, "--prompt=x", code=1)
+        assert "prior.safetensors: " in told and "again" in told

@@ -1,19 +1,16 @@
-// glass_run: continues a prompt with an exported ExecuTorch artifact.
+// glass_run: answers a prompt with an exported ExecuTorch artifact.
 #include <cstdio>
 #include <fstream>
 #include <iostream>
 #include <memory>
 #include <optional>
 
-#include "run/clock.h"
-#include "run/generate.h"
-#include "run/model.h"
-#include "run/number.h"
+#include "driver/number.h"
+#include "driver/session.h"
 #include "run/options.h"
 #include "run/report.h"
-#include "run/text.h"
 
-namespace glass::run {
+namespace glass {
 namespace {
 
 void print(const std::string& text) {
@@ -35,53 +32,46 @@ Result<std::vector<int64_t>> read_ids(const std::string& path) {
   return ids;
 }
 
-// The tokenizer; null when ids are given and this program has none.
-Result<std::unique_ptr<TextCodec>> open_text(const Options& options) {
-  if (options.prompt.empty() && !has_tokenizer()) return std::unique_ptr<TextCodec>();
-  return open_text_codec(options.directory);
+Result<Prompt> read_prompt(const Options& options) {
+  Prompt prompt;
+  prompt.text = options.prompt;
+  if (!options.chat.empty()) prompt.messages = {{"user", options.chat}};
+  if (options.ids_file.empty()) return prompt;
+  Result<std::vector<int64_t>> tokens = read_ids(options.ids_file);
+  if (!tokens) return tokens.failure();
+  if (tokens->empty()) return failure("--ids: got no tokens, expected at least one");
+  prompt.tokens = std::move(*tokens);
+  return prompt;
 }
 
-Result<Answer> answer(const Options& options, Model& model, const TextCodec* codec,
-                      std::string& text) {
+Result<Answer> answer(const Options& options, Session& session) {
   Request request;
-  request.selection = selection_of(options, model.info().defaults);
+  Result<SelectionSettings> selection =
+      selection_with(session.artifact().defaults, options.selection);
+  if (!selection) return selection.failure();
+  Result<Prompt> prompt = read_prompt(options);
+  if (!prompt) return prompt.failure();
+  request.prompt = std::move(*prompt);
+  request.selection = std::move(*selection);
+  request.sampling = options.sampling;
   request.max_new_tokens = options.max_new_tokens;
-  Result<std::vector<int64_t>> tokens =
-      options.prompt.empty() ? read_ids(options.ids_file) : codec->encode(options.prompt);
-  if (!tokens) return tokens.failure();
-  request.tokens = std::move(*tokens);
-
-  const bool streams = !options.json && !options.print_ids;
-  const std::unique_ptr<TextStream> stream = codec != nullptr ? codec->stream() : nullptr;
-  const auto emit = [&](const std::string& piece) {
-    text += piece;
-    if (streams) print(piece);
-  };
-  Result<Answer> result = generate(model, request, [&](int64_t token) {
-    if (stream != nullptr) emit(stream->step(token));
-  });
-  if (stream != nullptr) emit(stream->flush());
-  return result;
+  request.stop = options.stop;
+  if (!options.json && !options.print_ids) request.on_text = print;
+  return session.generate(request);
 }
 
 Outcome run(const Options& options) {
-  Result<std::unique_ptr<TextCodec>> codec = open_text(options);
-  if (!codec) return codec.failure();
-  const Clock::time_point start = Clock::now();
-  Result<std::unique_ptr<Model>> model =
-      Model::open(options.directory + "/model.pte", options.threads);
-  if (!model) return model.failure();
-  const double load_ms = milliseconds(start, Clock::now());
-
-  std::string text;
-  Result<Answer> result = answer(options, **model, codec->get(), text);
+  OpenOptions open;
+  open.threads = options.threads;
+  Result<std::unique_ptr<Session>> session = Session::open(options.directory, open);
+  if (!session) return session.failure();
+  Result<Answer> result = answer(options, **session);
   if (!result) return result.failure();
 
-  const SelectionSettings selection = selection_of(options, (*model)->info().defaults);
-  const Report report{*result, text, *codec != nullptr, load_ms, selection.density};
+  const Report report{*result, (*session)->load_ms()};
   if (options.json) {
     print(json_line(report));
-  } else if (options.print_ids || !report.has_text) {
+  } else if (options.print_ids) {
     print(ids_line(result->tokens));
   } else {
     print("\n");
@@ -91,19 +81,19 @@ Outcome run(const Options& options) {
 }
 
 }  // namespace
-}  // namespace glass::run
+}  // namespace glass
 
 int main(int count, char** arguments) {
-  glass::run::Result<glass::run::Options> options = glass::run::parse_options(count, arguments);
+  glass::Result<glass::Options> options = glass::parse_options(count, arguments);
   if (!options) {
     std::cerr << "glass_run: " << options.failure().message << '\n';
     return 2;
   }
   if (options->help) {
-    std::cout << glass::run::usage();
+    std::cout << glass::usage();
     return 0;
   }
-  const glass::run::Outcome outcome = glass::run::run(*options);
+  const glass::Outcome outcome = glass::run(*options);
   if (!outcome) {
     std::cerr << "glass_run: " << outcome.failure().message << '\n';
     return 1;

@@ -6,9 +6,10 @@
 #include <set>
 #include <string_view>
 
-#include "run/number.h"
+#include "driver/number.h"
+#include "driver/selection.h"
 
-namespace glass::run {
+namespace glass {
 namespace {
 
 constexpr const char* kSelection[] = {"density",      "fusion",  "local",      "local-tokens",
@@ -16,20 +17,31 @@ constexpr const char* kSelection[] = {"density",      "fusion",  "local",      "
                                       "dense-layers", "refresh", "dense-start"};
 
 constexpr const char* kUsage =
-    R"(usage: glass_run DIR (--prompt TEXT | --ids FILE) [options]
+    R"(usage: glass_run DIR (--prompt TEXT | --chat TEXT | --ids FILE) [options]
 
-Continues a prompt with an artifact that glass-export made for the target executorch: a dense
-prefill, the choice of FFN neurons for this prompt, then greedy decoding with those alone. The text
-goes to standard output, figures to standard error.
+Answers a prompt with an artifact that glass-export made for the target executorch: a dense
+prefill, the choice of FFN neurons for this prompt, then decoding with those alone. The text goes to
+standard output, figures to standard error.
 
-  DIR                   the artifact: a directory with model.pte and tokenizer.json
+  DIR                   the artifact: a directory that an export wrote
   --prompt TEXT         the text to continue
+  --chat TEXT           a user's message, which is put into the model's chat template
   --ids FILE            token ids instead, separated by white space; - reads standard input
   --max-new-tokens N    most tokens of the answer (128)
   --threads N           threads of the runtime; by default it decides
   --print-ids           print the answer's token ids on one line instead of its text
   --json                print one line of JSON with ids, text and figures instead of the text
+  --stop TEXT           end the answer before this text
   --help                print this and exit
+
+How tokens are chosen; the most likely one by default:
+  --temperature X       divides the logits; 0 takes the most likely token
+  --top-k N             keep the N most likely tokens; 0 keeps all
+  --top-p X             keep the fewest tokens whose probabilities reach X; 1 keeps all
+  --min-p X             keep tokens at least this share as likely as the most likely; 0 keeps all
+  --repetition-penalty X
+                        above 1 makes tokens of prompt and answer less likely
+  --seed N              of the random numbers; by default another one each time
 
 How neurons are chosen; the defaults are the artifact's:
   --density X           share of neurons to keep, above 0 to 1; 1 is the dense model
@@ -70,31 +82,65 @@ bool set_switch(Options& options, const std::string& name) {
   return false;
 }
 
-bool takes_value(const std::string& name) {
-  return is_selection(name) || name == "prompt" || name == "ids" || name == "max-new-tokens" ||
+bool is_text(std::string_view name) {
+  return name == "prompt" || name == "chat" || name == "ids" || name == "stop";
+}
+
+bool is_sampling(std::string_view name) {
+  return name == "temperature" || name == "top-k" || name == "top-p" || name == "min-p" ||
+         name == "repetition-penalty" || name == "seed";
+}
+
+bool takes_value(std::string_view name) {
+  return is_selection(name) || is_sampling(name) || is_text(name) || name == "max-new-tokens" ||
          name == "threads";
+}
+
+Outcome set_sampling(SamplingSettings& sampling, const std::string& name,
+                     const std::string& value) {
+  const std::optional<double> number = parse_number(value);
+  if (!number) return failure("--", name, ": got '", value, "', expected a number");
+  if (name == "seed" || name == "top-k") {
+    const std::optional<int64_t> whole = parse_integer(value);
+    if (!whole || *whole < 0) {
+      return failure("--", name, ": got '", value, "', expected a whole number of 0 or more");
+    }
+    if (name == "seed") sampling.seed = static_cast<uint64_t>(*whole);
+    if (name == "top-k") sampling.top_k = *whole;
+  }
+  if (name == "temperature") sampling.temperature = *number;
+  if (name == "top-p") sampling.top_p = *number;
+  if (name == "min-p") sampling.min_p = *number;
+  if (name == "repetition-penalty") sampling.repetition_penalty = *number;
+  return check_sampling(sampling);
+}
+
+Outcome set_text(Options& options, const std::string& name, const std::string& value) {
+  if (value.empty()) return failure("--", name, ": it is empty; pass some text");
+  if (name == "prompt") options.prompt = value;
+  if (name == "chat") options.chat = value;
+  if (name == "ids") options.ids_file = value;
+  if (name == "stop") options.stop.push_back(value);
+  return Done{};
 }
 
 Outcome set_value(Options& options, const std::string& name, const std::string& value) {
   if (name == "max-new-tokens") return assign_count(options.max_new_tokens, name, value);
   if (name == "threads") return assign_count(options.threads, name, value);
-  if (is_selection(name)) {
-    SelectionSettings scratch;
-    Outcome valid = assign(scratch, name, value);
-    if (!valid) return failure("--", valid.failure().message);
-    options.selection.emplace_back(name, value);
-    return Done{};
-  }
-  if (value.empty()) return failure("--", name, ": it is empty; pass some text");
-  (name == "prompt" ? options.prompt : options.ids_file) = value;
+  if (is_sampling(name)) return set_sampling(options.sampling, name, value);
+  if (is_text(name)) return set_text(options, name, value);
+  SelectionSettings scratch;
+  Outcome valid = assign(scratch, name, value);
+  if (!valid) return failure("--", valid.failure().message);
+  options.selection.emplace_back(name, value);
   return Done{};
 }
 
 Outcome check_complete(const Options& options) {
   if (options.help) return Done{};
   if (options.directory.empty()) return failure("got no artifact directory; see --help");
-  if (options.prompt.empty() == options.ids_file.empty()) {
-    return failure("expected either --prompt TEXT or --ids FILE; see --help");
+  if (options.prompt.empty() + options.chat.empty() + options.ids_file.empty() != 2) {
+    return failure("expected one of --prompt TEXT, --chat TEXT and --ids FILE; see --help");
   }
   if (options.json && options.print_ids) {
     return failure("--json and --print-ids exclude each other; the JSON holds the ids");
@@ -129,17 +175,6 @@ Result<Options> parse_options(int count, const char* const* arguments) {
   return options;
 }
 
-SelectionSettings selection_of(const Options& options, SelectionSettings defaults) {
-  bool fused = false, sensitive = false;
-  for (const auto& [name, value] : options.selection) {
-    static_cast<void>(static_cast<bool>(assign(defaults, name, value)));
-    fused |= name == "fusion";
-    sensitive |= name == "sensitivity";
-  }
-  if (fused && !sensitive && defaults.rule.fusion != Fusion::kShrinkage) defaults.sensitivity = 0;
-  return defaults;
-}
-
 const char* usage() { return kUsage; }
 
-}  // namespace glass::run
+}  // namespace glass

@@ -2,7 +2,7 @@
 
 #include <cstdio>
 
-namespace glass::run {
+namespace glass {
 namespace {
 
 template <class... Values>
@@ -40,14 +40,15 @@ std::string ids_line(const std::vector<int64_t>& tokens) { return joined(tokens,
 std::string json_line(const Report& report) {
   const Figures& figures = report.answer.figures;
   const std::string stats = format(
-      "{\"load_ms\": %.2f, \"prompt_tokens\": %lld, \"new_tokens\": %zu, \"prefill_tps\": %.3f, "
+      "{\"load_ms\": %.2f, \"prompt_tokens\": %lld, \"new_tokens\": %lld, \"prefill_tps\": %.3f, "
       "\"ttft_ms\": %.3f, \"fusion_ms\": %.4f, \"decode_tps\": %.3f, \"refreshes\": %lld, "
-      "\"refresh_ms\": %.3f, \"density\": %.17g, \"kept_neurons\": %lld}",
-      report.load_ms, static_cast<long long>(figures.prompt_tokens), report.answer.tokens.size(),
-      figures.prefill_tps, figures.ttft_ms, figures.fusion_ms, figures.decode_tps,
-      static_cast<long long>(figures.refreshes), figures.refresh_ms, report.density,
-      static_cast<long long>(figures.kept_neurons));
-  return "{\"text\": " + (report.has_text ? quoted(report.text) : "null") + ", \"token_ids\": [" +
+      "\"refresh_ms\": %.3f, \"density\": %.17g, \"kept_neurons\": %lld, \"peak_rss_mb\": %.1f}",
+      report.load_ms, static_cast<long long>(figures.prompt_tokens),
+      static_cast<long long>(figures.new_tokens), figures.prefill_tps, figures.ttft_ms,
+      figures.fusion_ms, figures.decode_tps, static_cast<long long>(figures.refreshes),
+      figures.refresh_ms, figures.density, static_cast<long long>(figures.kept_neurons),
+      figures.peak_rss_mb);
+  return "{\"text\": " + quoted(report.answer.text) + ", \"token_ids\": [" +
          joined(report.answer.tokens, ", ") + "], \"finish_reason\": \"" +
          finish_reason_name(report.answer.reason) + "\", \"stats\": " + stats + "}\n";
 }
@@ -59,13 +60,14 @@ std::string figures_text(const Report& report) {
       "prefill  %9.1f tok/s (%lld tokens)\n"
       "TTFT     %9.1f ms\n"
       "fusion   %9.2f ms (density %g: %lld neurons a layer)\n"
-      "decode   %9.1f tok/s (%zu tokens, ended by %s)\n"
-      "refresh  %9.1f ms of it (%lld times)\n",
+      "decode   %9.1f tok/s (%lld tokens, ended by %s)\n"
+      "refresh  %9.1f ms of it (%lld times)\n"
+      "memory   %9.1f MB at most\n",
       report.load_ms, figures.prefill_tps, static_cast<long long>(figures.prompt_tokens),
-      figures.ttft_ms, figures.fusion_ms, report.density,
-      static_cast<long long>(figures.kept_neurons), figures.decode_tps, report.answer.tokens.size(),
-      finish_reason_name(report.answer.reason), figures.refresh_ms,
-      static_cast<long long>(figures.refreshes));
+      figures.ttft_ms, figures.fusion_ms, figures.density,
+      static_cast<long long>(figures.kept_neurons), figures.decode_tps,
+      static_cast<long long>(figures.new_tokens), finish_reason_name(report.answer.reason),
+      figures.refresh_ms, static_cast<long long>(figures.refreshes), figures.peak_rss_mb);
 }
 
-}  // namespace glass::run
+}  // namespace glass

@@ -1,0 +1,40 @@
+# glass_third_party: PCRE2, and of llama.cpp its Jinja engine, nlohmann/json and SHA-256. Neither is
+# part of the repository: the source distributions are fetched, see the variables.
+#
+# GLASS_TOKENIZERS_DIR: what `python -m glass_export.tokenizers_cpp` prints.
+# GLASS_LLAMA_CPP_DIR: what `python -m glass_export.llama_cpp` prints.
+enable_language(C)
+set(GLASS_TOKENIZERS_DIR "" CACHE PATH "Unpacked source distribution of pytorch_tokenizers")
+set(GLASS_LLAMA_CPP_DIR "" CACHE PATH "llama.cpp in the unpacked source distribution of xllamacpp")
+function(glass_require variable file command)
+  if(NOT EXISTS ${${variable}}/${file})
+    message(FATAL_ERROR "${variable}: '${${variable}}/${file}' does not exist; give the folder that "
+                        "`python -m glass_export.${command}` prints")
+  endif()
+endfunction()
+glass_require(GLASS_TOKENIZERS_DIR third-party/pcre2/CMakeLists.txt tokenizers_cpp)
+glass_require(GLASS_LLAMA_CPP_DIR common/jinja/runtime.h llama_cpp)
+
+set(PCRE2_BUILD_PCRE2_8 ON)
+foreach(unneeded PCRE2_BUILD_TESTS PCRE2_BUILD_PCRE2GREP PCRE2_SUPPORT_LIBBZ2 PCRE2_SUPPORT_LIBZ
+                 PCRE2_SUPPORT_LIBEDIT PCRE2_SUPPORT_LIBREADLINE BUILD_SHARED_LIBS)
+  set(${unneeded} OFF)
+endforeach()
+set(CMAKE_POLICY_DEFAULT_CMP0077 NEW) # the settings above win over PCRE2's options
+add_subdirectory(${GLASS_TOKENIZERS_DIR}/third-party/pcre2 ${CMAKE_CURRENT_BINARY_DIR}/pcre2
+                 EXCLUDE_FROM_ALL)
+
+set(common ${GLASS_LLAMA_CPP_DIR}/common)
+add_library(
+  glass_third_party STATIC
+  ${common}/jinja/lexer.cpp ${common}/jinja/parser.cpp ${common}/jinja/runtime.cpp
+  ${common}/jinja/string.cpp ${common}/jinja/value.cpp ${common}/json.cpp ${common}/unicode.cpp
+  ${GLASS_LLAMA_CPP_DIR}/vendor/hash/sha256/sha256.c)
+target_include_directories(
+  glass_third_party SYSTEM
+  PUBLIC ${common} ${GLASS_LLAMA_CPP_DIR}/vendor ${GLASS_LLAMA_CPP_DIR}/vendor/hash/sha256
+         ${CMAKE_CURRENT_BINARY_DIR}/pcre2 ${CMAKE_CURRENT_BINARY_DIR}/pcre2/interface
+  PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/ggml_headers ${GLASS_LLAMA_CPP_DIR}/vendor/hash)
+target_compile_options(glass_third_party PRIVATE -w)
+target_link_libraries(glass_third_party PUBLIC pcre2-8-static)
+set_target_properties(glass_third_party PROPERTIES POSITION_INDEPENDENT_CODE ON)

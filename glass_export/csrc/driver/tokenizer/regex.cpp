@@ -1,0 +1,57 @@
+#include "driver/tokenizer/regex.h"
+
+#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>
+
+namespace glass {
+
+struct Regex::Code {
+  explicit Code(pcre2_code* compiled) : code(compiled) {}
+  Code(const Code&) = delete;
+  Code& operator=(const Code&) = delete;
+  ~Code() { pcre2_code_free(code); }
+  pcre2_code* code;
+};
+
+Result<Regex> Regex::compile(const std::string& pattern) {
+  int error = 0;
+  PCRE2_SIZE offset = 0;
+  pcre2_code* code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),
+                                   PCRE2_UTF | PCRE2_UCP, &error, &offset, nullptr);
+  if (code == nullptr) {
+    PCRE2_UCHAR message[120] = {};
+    pcre2_get_error_message(error, message, sizeof message);
+    return failure("regex '", pattern, "' at ", offset, ": ",
+                   reinterpret_cast<const char*>(message));
+  }
+  return Regex(std::make_shared<const Code>(code));
+}
+
+Result<Regex> Regex::literal(std::string_view text) {
+  std::string pattern;
+  for (const char c : text) {
+    const bool plain = static_cast<unsigned char>(c) >= 0x80 || c == '_' || c == ' ' ||
+                       (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+    if (!plain) pattern += '\\';
+    pattern += c;
+  }
+  return compile(pattern);
+}
+
+std::vector<Range> Regex::find_all(std::string_view text) const {
+  std::vector<Range> found;
+  pcre2_match_data* data = pcre2_match_data_create_from_pattern(code_->code, nullptr);
+  const auto* subject = reinterpret_cast<PCRE2_SPTR>(text.data());
+  for (size_t start = 0; start < text.size();) {
+    const int matched = pcre2_match(code_->code, subject, text.size(), start,
+                                    PCRE2_NO_UTF_CHECK | PCRE2_NOTEMPTY, data, nullptr);
+    if (matched < 0) break;
+    const PCRE2_SIZE* range = pcre2_get_ovector_pointer(data);
+    found.push_back({range[0], range[1]});
+    start = range[1];
+  }
+  pcre2_match_data_free(data);
+  return found;
+}
+
+}  // namespace glass

@@ -1,0 +1,70 @@
+"""mobile_demo/core: the C interface for apps, as C programs use it."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import native_build
+import pytest
+
+from glass_export.runtime import Session
+
+Exported = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def artifact(exported: Exported) -> Path:
+    return exported("llama", "executorch")
+
+
+def test_c_interface(native_tests: Path, artifact: Path) -> None:
+    native_build.run_test(native_tests / "tests" / "test_glass", artifact)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sanitize", ["address,undefined", "thread"])
+def test_c_interface_under_sanitizers(artifact: Path, sanitize: str) -> None:
+    build = native_build.mobile(sanitize)
+    native_build.run_test(build / "tests" / "test_glass", artifact)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not native_build.can_emulate_arm(), reason=native_build.NO_EMULATOR)
+def test_c_interface_on_an_emulated_arm_processor(artifact: Path, tmp_path: Path) -> None:
+    build = native_build.mobile_on_arm()
+    native_build.run_test(build / "tests" / "test_glass", artifact, prefix=native_build.EMULATED)
+    stripped = tmp_path / "libglass.so"
+    library = build / "tests" / "libglass_fake.so"
+    subprocess.run(["aarch64-linux-gnu-strip", "-o", stripped, library], check=True)
+    assert stripped.stat().st_size <= 2_000_000
+
+
+@pytest.mark.parametrize("density", ["1.0", "0.5"])
+def test_a_conversation_as_the_session(native_tests: Path, artifact: Path, density: str) -> None:
+    """The same greedy tokens in every turn, and as many of them reused."""
+    questions = ["the quick brown fox", "and the lazy dog?", "é😀 你好"]
+    expected, messages = [], []
+    with Session.open(artifact) as session:
+        for question in questions:
+            messages.append({"role": "user", "content": question})
+            answer = session.generate(messages, max_new_tokens=8, density=float(density))
+            reused = answer.stats.reused_tokens
+            expected.append(f"{reused}: {' '.join(map(str, answer.token_ids))}".rstrip())
+            messages.append({"role": "assistant", "content": answer.text})
+    command = [native_tests / "tests" / "glass_chat", artifact, "8", density, *questions]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == expected
+    assert int(expected[1].partition(":")[0]) > 0
+
+
+def test_the_library_shows_nothing_but_the_interface(native_tests: Path) -> None:
+    """Apps link other C++ beside it."""
+    library = native_tests / "tests" / "libglass_fake.so"
+    listed = subprocess.run(
+        ["nm", "-D", "--defined-only", library], capture_output=True, text=True, check=True
+    )
+    names = {line.split()[-1] for line in listed.stdout.splitlines()}
+    assert "glass_generate" in names
+    assert all(name.startswith("glass_") for name in names), names
