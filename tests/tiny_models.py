@@ -151,9 +151,17 @@ MAIN = ("llama", "qwen2", "gemma3_text")
 """What tests of more than the family run on: plain, with biases, with windows and norms."""
 
 
+VARIED = ("gemma2", "smollm3", "phi3", "stablelm_parallel", "gpt_neox", "opt")
+"""What longer tests run on besides: one of each kind of part that a family adds to these."""
+
+
 def every(*fast: str) -> list[Any]:
-    """All configurations as parameters of a test; those not in ``fast`` are slow ones."""
-    return [pytest.param(name, marks=() if name in fast else pytest.mark.slow) for name in CONFIGS]
+    """``fast`` and VARIED as parameters of a test; those not in ``fast`` are slow ones.
+
+    docs/families.md is of all configurations.
+    """
+    names = dict.fromkeys((*fast, *VARIED))
+    return [pytest.param(name, marks=() if name in fast else pytest.mark.slow) for name in names]
 
 
 def tiny_config(family: str, layers: int = LAYERS) -> PreTrainedConfig:
