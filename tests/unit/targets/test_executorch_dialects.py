@@ -8,10 +8,11 @@ from tiny_models import CONFIGS, CONTEXT, D_FF, SHALLOW, VOCABULARY, tiny_model
 
 from glass_export.capture import capture
 from glass_export.families import find_ffns
-from glass_export.graph import CapturedGraph
+from glass_export.graph import CapturedGraph, Weight
 from glass_export.passes import default_passes
 from glass_export.spec import FfnSite
-from glass_export.targets.executorch.module import Dialect, LoweredModule, TensorStore
+from glass_export.targets.executorch.constants import ConstantStore
+from glass_export.targets.executorch.module import Dialect, LoweredModule
 from glass_export.targets.executorch.native import native
 from glass_export.targets.executorch.portable import PORTABLE
 from glass_export.verify.eager import masked
@@ -21,12 +22,19 @@ PROMPT = 32
 DIALECTS = {"native": native("fp32"), "portable": PORTABLE}
 
 
+class LoadedStore(ConstantStore):
+    """Every weight in memory, as no program is written."""
+
+    def defer(self, weight: Weight) -> torch.Tensor:
+        return self.load(weight)
+
+
 def run(
     graphs: list[CapturedGraph], sites: list[FfnSite], dialect: Dialect, kept: torch.Tensor
 ) -> torch.Tensor:
     """Logits of TOKENS: the prompt in two chunks, the rest token by token through ``kept``."""
     prefill, decode = (
-        LoweredModule(graph, tuple(sites), TensorStore(), dialect) for graph in graphs
+        LoweredModule(graph, tuple(sites), LoadedStore(), dialect) for graph in graphs
     )
     for name, cache in prefill.named_buffers():
         if name.startswith(("key_cache", "value_cache")):
