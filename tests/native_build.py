@@ -113,7 +113,7 @@ def _build(kind: str, *options: str, source: Path = native.SOURCES) -> Path:
 
     A folder belongs to one checkout, since CMake's files name its paths.
     """
-    digest = hashlib.sha256(f"{ROOT} {native.find_compiler()} {kind}".encode()).hexdigest()[:16]
+    digest = hashlib.sha256(f"{source} {native.find_compiler()} {kind}".encode()).hexdigest()[:16]
     parent = cache_dir() / "native"
     parent.mkdir(parents=True, exist_ok=True)
     folder = parent.resolve() / f"tests-{digest}"

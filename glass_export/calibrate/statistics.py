@@ -26,7 +26,7 @@ from glass_export.calibrate.cache import CalibrationCache, PartialSums, Sequence
 from glass_export.calibrate.team import ALONE, Team
 from glass_export.errors import CalibrationError, UnsupportedModelError
 from glass_export.log import progress
-from glass_export.nn.ffn import Ffn, replaced_ffns
+from glass_export.nn.ffn import Ffn, computed, replaced_ffns
 from glass_export.nn.head import logits_of
 from glass_export.nn.streamed import back_through
 from glass_export.ops.ffn import ACTIVATIONS
@@ -180,14 +180,14 @@ class _GatedPass(torch.autograd.Function):
         ctx.save_for_backward(x)
         ctx.probe = probe
         assert probe.gate is not None
-        output: Tensor = probe.down(probe.activation(probe.gate(x)).mul_(probe.up(x)))
-        return output
+        hidden = probe.activation(computed(probe.gate, x)).mul_(computed(probe.up, x))
+        return computed(probe.down, hidden)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (x,), probe = ctx.saved_tensors, ctx.probe
-        up = probe.up(x)
-        gate = probe.gate(x).requires_grad_()
+        up = computed(probe.up, x)
+        gate = computed(probe.gate, x).requires_grad_()
         with torch.enable_grad():
             active = probe.activation(gate)
         d_hidden = back_through(probe.down, gradients[0])
@@ -204,13 +204,12 @@ class _PlainPass(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, probe: _Probe) -> Tensor:
         ctx.save_for_backward(x)
         ctx.probe = probe
-        output: Tensor = probe.down(probe.activation(probe.up(x)))
-        return output
+        return computed(probe.down, probe.activation(computed(probe.up, x)))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         (x,), probe = ctx.saved_tensors, ctx.probe
-        up = probe.up(x).requires_grad_()
+        up = computed(probe.up, x).requires_grad_()
         with torch.enable_grad():
             active = probe.activation(up)
         d_hidden = back_through(probe.down, gradients[0])

@@ -70,6 +70,12 @@ class FfnLinears:
         return self.down._parameters.get("bias")
 
 
+def computed(layer: nn.Module, x: Tensor) -> Tensor:
+    """What a linear gives, also while it computes a whole FFN. Shape: [..,D] -> [..,N]."""
+    output: Tensor = type(layer).forward(layer, x)
+    return output
+
+
 class Ffn(FfnLinears, ABC):
     """Computes the FFN of a site in a way of its own."""
 

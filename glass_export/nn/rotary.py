@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +37,15 @@ def check_context(model: PreTrainedModel, max_length: int) -> None:
     """
     for name, module in model.named_modules():
         if type(module).__name__.endswith("RotaryEmbedding"):
-            RotaryTables(module, name, max_length, rotary_kinds(model, module))
+            RotaryTables(_in_memory(module), name, max_length, rotary_kinds(model, module))
+
+
+def _in_memory(rotary: Any) -> nn.Module:
+    """The module itself, or one like it where the model is on the meta device."""
+    if not any(buffer.is_meta for buffer in rotary.buffers()):
+        return cast(nn.Module, rotary)
+    with torch.device("cpu"):
+        return cast(nn.Module, type(rotary)(rotary.config))
 
 
 def rotary_kinds(model: PreTrainedModel, module: nn.Module) -> list[str]:
