@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 DEMO_MODEL ?= smollm2
 DEMO_TARGETS ?= onnx executorch
 DEMO_DIRS := $(DEMO_TARGETS:%=artifacts/$(DEMO_MODEL)-%)
-DEMO_DENSITY ?= 0.75,0.5
+DEMO_PROFILES ?= fast,balanced,faithful
 DEMO_PROMPT ?= Explain in two sentences why the sky is blue.
 
 .DEFAULT_GOAL := help
@@ -26,7 +26,7 @@ $(STAMP): pyproject.toml
 	@touch $@
 
 demo: $(DEMO_DIRS)  ## Export SmolLM2 for each target, then answer one question dense and sparse
-	@$(BIN)/glass-export compare $(DEMO_DIRS) "$(DEMO_PROMPT)" --density $(DEMO_DENSITY)
+	@$(BIN)/glass-export compare $(DEMO_DIRS) "$(DEMO_PROMPT)" --profile $(DEMO_PROFILES)
 
 .PHONY: $(DEMO_DIRS)
 $(DEMO_DIRS): artifacts/$(DEMO_MODEL)-%: setup

@@ -45,15 +45,16 @@ def export(recipe: Recipe, output: Path, *, streamed: bool | None = None) -> Man
         GlassError: a stage failed; ``output`` is as it was before.
     """
     target = load_target(recipe.target.name)
-    plan = make_plan(recipe, output, streamed=streamed)
-    plan.require()
-    current().share(plan.streamed)
-    if plan.streamed:
-        logger.warning(
-            "%s: weights are read each time that they are used; the export takes longer",
-            recipe.model.name,
-        )
-    with ArtifactWriter(output, expected_bytes=plan.artifact) as writer:
+    with ArtifactWriter(output) as writer:
+        plan = make_plan(recipe, output, streamed=streamed)
+        plan.require()
+        writer.require(plan.artifact)
+        current().share(plan.streamed)
+        if plan.streamed:
+            logger.warning(
+                "%s: weights are read each time that they are used; the export takes longer",
+                recipe.model.name,
+            )
         manifest = _build(recipe, target, writer, streamed=plan.streamed)
         release_memory()
         if recipe.verify.enabled:

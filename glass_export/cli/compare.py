@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from glass_export import console
@@ -17,8 +18,12 @@ from glass_export.cli.options import values
 if TYPE_CHECKING:
     from glass_export.runtime import Generation, Session
 
-Answers = dict[float, "Generation"]
-"""By density; 1.0 is the dense model."""
+DENSE = "dense"
+Settings = dict[str, dict[str, Any]]
+"""Arguments of ``Session.generate`` by the name that is shown."""
+Answers = dict[str, "Generation"]
+"""By the name of the setting; DENSE is the first."""
+_FIGURES = ("refreshes", "ttft ms", "prefill tok/s", "decode tok/s", "x dense")
 
 
 def compare(
@@ -28,7 +33,14 @@ def compare(
     prompt: Annotated[str, typer.Argument(help="Question or text.")],
     density: Annotated[
         str | None,
-        typer.Option(help="Densities of the sparse answers, such as 0.75,0.5 (the artifact's)."),
+        typer.Option(help="Densities of the sparse answers, such as 0.75,0.5."),
+    ] = None,
+    profile: Annotated[
+        str | None,
+        typer.Option(
+            help="Profiles of the sparse answers, such as fast,balanced (all of the artifact's, "
+            "unless --density is given)."
+        ),
     ] = None,
     max_new_tokens: Annotated[int, typer.Option(help="Longest answer, in tokens.")] = 96,
     repeat: Annotated[
@@ -40,16 +52,18 @@ def compare(
     """Answer PROMPT dense and sparse, and show the speed of both; of every artifact given."""
     from glass_export.runtime import Session
 
-    wanted = None if density is None else values("--density", density, float)
+    densities = () if density is None else values("--density", density, float)
+    profiles = () if profile is None else tuple(name.strip() for name in profile.split(","))
     results: dict[Path, Answers] = {}
     for directory in directories:
         with Session.open(directory, threads=threads) as session:
-            results[directory] = _answers(session, prompt, wanted, max_new_tokens, repeat)
+            settings = _settings(session, densities, profiles)
+            results[directory] = _answers(session, prompt, settings, max_new_tokens, repeat)
     if as_json:
         data = [
-            {"artifact": str(directory), **plain(answer)}
+            {"artifact": str(directory), "setting": setting, **plain(answer)}
             for directory, answers in results.items()
-            for answer in answers.values()
+            for setting, answer in answers.items()
         ]
         typer.echo(json.dumps(data))
     elif len(results) == 1:
@@ -58,19 +72,30 @@ def compare(
         _show_several(results)
 
 
+def _settings(session: Session, densities: Sequence[float], profiles: Sequence[str]) -> Settings:
+    """The dense answer, then what is asked for."""
+    if not (densities or profiles):
+        profiles = [*session.profiles]
+        densities = [] if profiles else [session.defaults.density]
+    sparse: Settings = {f"density {value:g}": {"density": value} for value in densities}
+    sparse |= {name: {"profile": name} for name in profiles}
+    for name in profiles:
+        session.selection_args(name, {})  # an unknown one is refused before the work
+    return {DENSE: {"density": 1.0}} | sparse
+
+
 def _answers(
-    session: Session, prompt: str, wanted: Sequence[float] | None, max_new_tokens: int, repeat: int
+    session: Session, prompt: str, settings: Settings, max_new_tokens: int, repeat: int
 ) -> Answers:
-    """The answer of median speed for each density; greedy answers differ in their times alone."""
-    chosen = [session.defaults.density] if wanted is None else wanted
-    question, densities = _question(session, prompt), dict.fromkeys((1.0, *chosen))
-    session.generate(question, max_new_tokens=4, density=chosen[0])  # warm up
-    runs: dict[float, list[Generation]] = {value: [] for value in densities}
-    for value in [*densities] * repeat:
-        runs[value].append(
-            session.generate(question, max_new_tokens=max_new_tokens, density=value, reset=True)
+    """The answer of median speed for each setting; greedy answers differ in their times alone."""
+    question = _question(session, prompt)
+    session.generate(question, max_new_tokens=4, **[*settings.values()][-1])  # warm up
+    runs: dict[str, list[Generation]] = {name: [] for name in settings}
+    for name in [*settings] * repeat:
+        runs[name].append(
+            session.generate(question, max_new_tokens=max_new_tokens, reset=True, **settings[name])
         )
-    return {value: _median(results) for value, results in runs.items()}
+    return {name: _median(results) for name, results in runs.items()}
 
 
 def _question(session: Session, prompt: str) -> str | Messages:
@@ -83,32 +108,33 @@ def _median(results: list[Generation]) -> Generation:
 
 
 def _show_texts(answers: Answers, prefix: str = "") -> None:
-    for density, answer in answers.items():
-        label = "dense" if density == 1.0 else f"density {density:g}"
-        console.stdout.print(f"[bold]--- {prefix}{label}")
+    for setting, answer in answers.items():
+        console.stdout.print(f"[bold]--- {escape(prefix + setting)}")
         typer.echo(answer.text.strip() + "\n")
 
 
 def _show(answers: Answers) -> None:
     _show_texts(answers)
-    console.stdout.print(stats_table({f"density {d:g}": a for d, a in answers.items()}))
-    for density in answers:
-        if density != 1.0 and (ratio := _speedup(answers, density)):
-            console.stdout.print(f"decode at density {density:g} is {ratio:.2f}x as fast as dense")
+    console.stdout.print(stats_table(answers))
+    for setting in answers:
+        if setting != DENSE and (ratio := _speedup(answers, setting)):
+            console.stdout.print(f"{escape(setting)}: decode is {ratio:.2f}x as fast as dense")
 
 
 def _show_several(results: dict[Path, Answers]) -> None:
-    """Texts, then one row for every artifact and density."""
+    """Texts, then one row for every artifact and setting."""
     table = Table(box=None, pad_edge=False)
-    for column in ("artifact", "density", "ttft ms", "prefill tok/s", "decode tok/s", "x dense"):
-        table.add_column(column, justify="left" if column == "artifact" else "right")
+    for column in ("artifact", "setting", "density", *_FIGURES):
+        table.add_column(column, justify="left" if column in ("artifact", "setting") else "right")
     for directory, answers in results.items():
         _show_texts(answers, f"{directory.name}, ")
-        for density, answer in answers.items():
-            stats, ratio = answer.stats, _speedup(answers, density)
+        for setting, answer in answers.items():
+            stats, ratio = answer.stats, _speedup(answers, setting)
             table.add_row(
-                directory.name,
-                f"{density:g}",
+                escape(directory.name),
+                escape(setting),
+                f"{stats.density:g}",
+                str(stats.refreshes),
                 f"{stats.ttft_ms:,.0f}",
                 f"{stats.prefill_tps:,.0f}",
                 f"{stats.decode_tps:,.1f}",
@@ -117,7 +143,7 @@ def _show_several(results: dict[Path, Answers]) -> None:
     console.stdout.print(table)
 
 
-def _speedup(answers: Answers, density: float) -> float | None:
+def _speedup(answers: Answers, setting: str) -> float | None:
     """Decode speed against the dense model; None when an answer is too short to tell."""
-    dense, sparse = answers[1.0].stats.decode_tps, answers[density].stats.decode_tps
-    return sparse / dense if dense and sparse else None
+    dense, sparse = answers[DENSE].stats.decode_tps, answers[setting].stats.decode_tps
+    return sparse / dense if dense and sparse and setting != DENSE else None

@@ -44,13 +44,14 @@ def locate(source: Source) -> Path:
 
 
 def folder(path: Path, *, kind: str, reference: str) -> FetchedModel:
-    """Use a Hugging Face folder; its hash covers the names and hashes of its weight files.
+    """Use a Hugging Face folder; its hash covers all that makes the model: weights, configuration,
+    tokenizer and chat template.
 
     Raises:
         SourceError: config, weights or one of several weight files are missing.
     """
     digest = hashlib.sha256()
-    for file in weight_files(path):
+    for file in (*weight_files(path), *sorted(path.glob("*.json")), *sorted(path.glob("*.jinja"))):
         digest.update(f"{file.name} {file_sha256(file)}\n".encode())
     return FetchedModel(path, SourceInfo(kind=kind, reference=reference, sha256=digest.hexdigest()))
 

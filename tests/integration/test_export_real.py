@@ -85,7 +85,7 @@ def test_run_inspect_verify_and_compare(artifact: Path) -> None:
     rows = json.loads(
         glass_export("compare", str(artifact), "Hi", "--max-new-tokens", "8", "--json")
     )
-    assert [row["stats"]["density"] for row in rows] == [1.0, 0.5]
+    assert [row["stats"]["density"] for row in rows] == [1.0, 0.5, 0.5, 0.75]
 
 
 @pytest.mark.parametrize("name", ["qwen2", "gemma3"])

@@ -41,6 +41,14 @@ def test_hash_covers_every_weight_file(folder: Path) -> None:
     assert get(folder).info.sha256 != first
 
 
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "chat_template.jinja"])
+def test_hash_covers_what_else_makes_the_model(folder: Path, name: str) -> None:
+    (folder / "model.safetensors").write_bytes(b"weights")
+    first = get(folder).info.sha256
+    (folder / name).write_text('{"rope_theta": 10}')
+    assert get(folder).info.sha256 != first
+
+
 def test_gguf_file(tmp_path: Path) -> None:
     path = tmp_path / "m.gguf"
     path.write_bytes(b"GGUF")
