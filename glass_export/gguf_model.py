@@ -43,6 +43,16 @@ _SINGLE_DIGITS = frozenset(
 """Vocabularies that split every digit off. Source: llama.cpp, llm_tokenizer_bpe."""
 _NFC = frozenset(("qwen2", "deepseek-r1-qwen", "qwen35"))
 """Vocabularies whose tokenizer.json normalises the text to NFC."""
+_PASSED_OVER = {
+    "attention.key_length": "head_dim",
+    "attn_logit_softcapping": "attn_logit_softcapping",
+    "final_logit_softcapping": "final_logit_softcapping",
+    "rope.freq_base": "rope_theta",
+}
+"""Metadata that transformers' conversion leaves at the defaults of some architectures."""
+_SCALED_BY_WIDTH = {"gemma2": 46, "gemma3": 62}
+"""Layers of the models (27B) whose queries are scaled by width over heads, not by the head width.
+The file does not say it. Source: llama.cpp, load_hparams."""
 
 
 def read_config(file: GgufFile) -> PreTrainedConfig:
@@ -79,7 +89,27 @@ def read_config(file: GgufFile) -> PreTrainedConfig:
         values[f"{role}_token_id"] = file.metadata.get(f"tokenizer.ggml.{role}_token_id")
     values["pad_token_id"] = file.metadata.get("tokenizer.ggml.padding_token_id")
     values["tie_word_embeddings"] = _HEAD not in file.tensors
+    values |= _unconverted(file, architecture, values)
     return AutoConfig.for_model(_TEXT_MODEL_TYPES.get(architecture, architecture), **values)
+
+
+def _unconverted(file: GgufFile, architecture: str, values: dict[str, Any]) -> dict[str, Any]:
+    """What the file says of the model beyond transformers' conversion of its metadata."""
+
+    def told(key: str) -> Any:
+        return file.metadata.get(f"{architecture}.{key}")
+
+    more = {name: told(key) for key, name in _PASSED_OVER.items() if told(key) is not None}
+    width = values["hidden_size"] // values["num_attention_heads"]
+    head = more.get("head_dim", width)
+    if rotated := told("rope.dimension_count"):
+        more["partial_rotary_factor"] = rotated / head
+    if layers := _SCALED_BY_WIDTH.get(architecture):
+        more["query_pre_attn_scalar"] = width if values["num_hidden_layers"] == layers else head
+    if architecture == "stablelm":
+        more["use_qkv_bias"] = "blk.0.attn_q.bias" in file.tensors
+        more["use_parallel_residual"] = "blk.0.ffn_norm.weight" not in file.tensors
+    return more
 
 
 def read_tokenizer(file: GgufFile) -> PreTrainedTokenizerBase:

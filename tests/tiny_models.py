@@ -173,10 +173,19 @@ def tiny_config(family: str, layers: int = LAYERS) -> PreTrainedConfig:
     return config
 
 
-def tiny_model(family: str, seed: int = 0, layers: int = LAYERS) -> PreTrainedModel:
-    """A model whose every parameter is random, norms and biases included."""
+def tiny_model(
+    family: str | PreTrainedConfig, seed: int = 0, layers: int = LAYERS
+) -> PreTrainedModel:
+    """A model whose every parameter is random, norms and biases included.
+
+    Args:
+        family: A name in CONFIGS, or a configuration.
+        seed: Of the parameters.
+        layers: Of a named configuration.
+    """
+    config = tiny_config(family, layers) if isinstance(family, str) else family
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(tiny_config(family, layers))
+    model = AutoModelForCausalLM.from_config(config)
     for parameter in model.parameters():
         parameter.data.add_(0.1 * torch.randn_like(parameter))
     return model.eval().requires_grad_(False)

@@ -6,23 +6,26 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import gguf
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from tiny_models import tiny_model, tiny_tokenizer
-from transformers import PreTrainedModel
+from tiny_models import tiny_config, tiny_model, tiny_tokenizer
+from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import logging as transformers_logging
 
 from glass_export.errors import GlassError, SourceError, UnsupportedModelError
 from glass_export.gguf_file import GgufFile
+from glass_export.gguf_model import read_config
 from glass_export.load import LoadedModel, load_model
 from glass_export.recipe import resolve
 
 TOKENS = torch.tensor([[5, 80, 11, 200, 7, 31]])
-ARCHITECTURES = {"llama": "llama", "qwen2": "qwen2", "gemma3_text": "gemma3"}
+ARCHITECTURES = {"gemma3_text": "gemma3"}
+"""GGUF's names, where they are not those of transformers."""
 Q = gguf.GGMLQuantizationType
 
 
@@ -48,7 +51,7 @@ def write_gguf(
     ``replace``: other tensors, floats or the bytes of rows; None leaves one out.
     """
     config = model.config
-    architecture = architecture or ARCHITECTURES[config.model_type]
+    architecture = architecture or ARCHITECTURES.get(config.model_type, config.model_type)
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_block_count(config.num_hidden_layers)
     writer.add_context_length(config.max_position_embeddings)
@@ -56,11 +59,7 @@ def write_gguf(
     writer.add_feed_forward_length(config.intermediate_size)
     writer.add_head_count(config.num_attention_heads)
     writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_rope_freq_base(10_000.0 if architecture != "gemma3" else 1_000_000.0)
-    if architecture == "gemma3":
-        writer.add_key_length(config.head_dim)
-        writer.add_sliding_window(config.sliding_window)
+    _write_numbers(writer, architecture, config)
     for key, value in metadata.items():
         writer.add_string(key.replace("__", "."), value)
     _write_vocabulary(writer)
@@ -72,6 +71,27 @@ def write_gguf(
     writer.write_tensors_to_file()
     writer.close()
     return path
+
+
+def _write_numbers(writer: gguf.GGUFWriter, architecture: str, config: PreTrainedConfig) -> None:
+    """What llama.cpp's conversion writes of each architecture."""
+    if architecture == "stablelm":
+        writer.add_layer_norm_eps(config.layer_norm_eps)
+        writer.add_rope_dimension_count(
+            int(config.rope_parameters["partial_rotary_factor"] * config.hidden_size)
+            // config.num_attention_heads
+        )
+    else:
+        writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    theta = config.rope_parameters.get("rope_theta") or config.rope_parameters["full_attention"]
+    writer.add_rope_freq_base(theta if isinstance(theta, float) else theta["rope_theta"])
+    if head_dim := getattr(config, "head_dim", None):
+        writer.add_key_length(head_dim)
+    if architecture.startswith("gemma"):
+        writer.add_sliding_window(config.sliding_window)
+    if architecture == "gemma2":
+        writer.add_attn_logit_softcapping(config.attn_logit_softcapping)
+        writer.add_final_logit_softcapping(config.final_logit_softcapping)
 
 
 def _write_vocabulary(writer: gguf.GGUFWriter) -> None:
@@ -103,7 +123,7 @@ def _tensors(model: PreTrainedModel, architecture: str) -> dict[str, tuple[np.nd
         if architecture == "llama" and stem.endswith(("q_proj", "k_proj")):
             heads = data.shape[0] // model.config.head_dim
             data = data.reshape(heads, 2, -1, data.shape[1]).swapaxes(1, 2).reshape(data.shape)
-        if architecture == "gemma3" and stem.endswith("norm"):
+        if architecture.startswith("gemma") and stem.endswith("norm"):
             data = data + 1
         tensors[f"{names.get_name(stem)}.{suffix}"] = (data, Q.F32)
     return tensors
@@ -119,12 +139,53 @@ def tiny_qwen2() -> PreTrainedModel:
     return tiny_model("qwen2")
 
 
-@pytest.mark.parametrize("family", ["llama", "qwen2"])
-def test_gguf_gives_the_model_it_was_made_of(family: str, tmp_path: Path) -> None:
-    original = tiny_model(family)
+def unscaled(family: str, **values: object) -> PreTrainedModel:
+    """A tiny model with the plain rotary embedding, which GGUF files can tell."""
+    config = tiny_config(family)
+    rope = config.rope_parameters
+    if rope.get("rope_type", "default") != "default":
+        config.rope_parameters = {"rope_type": "default", "rope_theta": rope["rope_theta"]}
+    for name, value in values.items():
+        setattr(config, name, value)
+    return tiny_model(config)
+
+
+GGUF_MODELS: dict[str, Callable[[], PreTrainedModel]] = {
+    "llama": lambda: tiny_model("llama"),
+    "qwen2": lambda: tiny_model("qwen2"),
+    "qwen3": lambda: unscaled("qwen3"),
+    "gemma2": lambda: unscaled("gemma2", query_pre_attn_scalar=32),
+    "phi3": lambda: unscaled("phi3", sliding_window=None),
+    "stablelm": lambda: tiny_model("stablelm"),
+    "stablelm without biases, in parallel": lambda: unscaled(
+        "stablelm", use_qkv_bias=False, use_parallel_residual=True
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GGUF_MODELS)
+def test_gguf_gives_the_model_it_was_made_of(name: str, tmp_path: Path) -> None:
+    original = GGUF_MODELS[name]()
     loaded = get(write_gguf(original, tmp_path / "m.gguf"))
     torch.testing.assert_close(logits(loaded.model), logits(original), rtol=1e-5, atol=1e-5)
     assert loaded.model.config.tie_word_embeddings == original.config.tie_word_embeddings
+
+
+@pytest.mark.parametrize(("layers", "scalar"), [(2, 256), (46, 16)])
+def test_the_largest_gemma_scales_queries_by_its_width(layers: int, scalar: int) -> None:
+    file = SimpleNamespace(
+        path=Path("gemma.gguf"),
+        metadata={
+            "general.architecture": "gemma2",
+            "gemma2.block_count": layers,
+            "gemma2.embedding_length": 64,
+            "gemma2.attention.head_count": 4,
+            "gemma2.attention.key_length": 256,
+            "tokenizer.ggml.tokens": ["a"],
+        },
+        tensors={"token_embd.weight": SimpleNamespace(shape=(1, 64))},
+    )
+    assert read_config(file).query_pre_attn_scalar == scalar  # type: ignore[arg-type]  # headers
 
 
 def test_gemmas_norms_lose_the_one_that_gguf_adds(tmp_path: Path) -> None:
