@@ -7,6 +7,7 @@ which costs half as much again for a 16-bit checkpoint.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -98,13 +99,11 @@ def stream_model(path: Path, config: PreTrainedConfig) -> PreTrainedModel:
         SourceError: as :func:`read_model`, but damaged weights are found when they are used.
         UnsupportedModelError: not a causal language model.
     """
-    empty = skeleton(path, config)
-    matrices = {id(layer.weight) for layer in streamable(empty)}
-    named = empty.named_parameters(remove_duplicate=False)
-    streamed = {name for name, parameter in named if id(parameter) in matrices}
+    empty, stored = skeleton(path, config), stored_weights(path)
+    streamed = _matrix_names(empty, stored)
     state: dict[str, Tensor] = {}
     by_place: dict[int, Matrix] = {}
-    for name, tensor in stored_weights(path).items():
+    for name, tensor in stored.items():
         if name in streamed:
             state[name] = stand_in(tensor.shape)
             by_place[state[name].data_ptr()] = tensor
@@ -113,6 +112,22 @@ def stream_model(path: Path, config: PreTrainedConfig) -> PreTrainedModel:
     model = assemble(path, empty, state)
     stream(model, lambda parameter: by_place.get(parameter.data_ptr()))
     return _with_settings(path, model)
+
+
+def _matrix_names(empty: PreTrainedModel, stored: Mapping[str, StoredTensor]) -> set[str]:
+    """Stored weights of linears and embeddings.
+
+    transformers renames some weights as it loads them, of these models the head alone, which is
+    then told by its shape.
+    """
+    matrices = {id(layer.weight) for layer in streamable(empty)}
+    named = dict(empty.named_parameters(remove_duplicate=False))
+    names = {name for name, parameter in named.items() if id(parameter) in matrices}
+    head = empty.get_output_embeddings().weight
+    if any(named[name] is head for name in stored.keys() & names):
+        return names
+    shape = tuple(head.shape)
+    return names | {name for name in stored.keys() - named.keys() if stored[name].shape == shape}
 
 
 def stored_weights(path: Path) -> dict[str, StoredTensor]:

@@ -79,7 +79,11 @@ class StreamedLinear(nn.Linear):
 
 
 class StreamedEmbedding(nn.Embedding):
-    """An embedding over a Matrix; reads the rows of the tokens that are asked for."""
+    """An embedding over a Matrix; reads the rows of the tokens that are asked for.
+
+    A model's own embedding, which may scale the result or count positions, comes before this class
+    in the order of methods, see _streamed_class.
+    """
 
     matrix: Matrix
 
@@ -88,10 +92,8 @@ class StreamedEmbedding(nn.Embedding):
         if torch.compiler.is_exporting():
             return super().forward(input)
         ids, places = input.unique(return_inverse=True)
-        few = with_weight(self, torch.cat([self.matrix.rows(i, i + 1) for i in ids.tolist()]))
-        few.padding_idx = None  # of no effect on the result, and not a row of these
-        # What comes after this class: the model's own, which may scale the result.
-        return super(StreamedEmbedding, few).forward(places)
+        few = torch.cat([self.matrix.rows(i, i + 1) for i in ids.tolist()])
+        return functional.embedding(places, few)
 
 
 class _Product(torch.autograd.Function):
@@ -185,7 +187,7 @@ def _streamed_class(kind: type[nn.Module]) -> type[nn.Module]:
         return StreamedLinear
     if kind is nn.Embedding:
         return StreamedEmbedding
-    return type(f"Streamed{kind.__name__}", (StreamedEmbedding, kind), {})
+    return type(f"Streamed{kind.__name__}", (kind, StreamedEmbedding), {})
 
 
 def matrices(model: nn.Module) -> dict[int, Matrix]:
