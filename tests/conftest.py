@@ -40,6 +40,7 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, Any], Any]:
     def read(name: str, actual: Any) -> Any:
         path = GOLDEN / name
         if request.config.getoption("--update-goldens"):
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(actual, indent=1) + "\n", encoding="utf-8")
         return json.loads(path.read_text(encoding="utf-8"))
 

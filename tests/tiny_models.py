@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -155,12 +156,12 @@ VARIED = ("gemma2", "smollm3", "phi3", "stablelm_parallel", "gpt_neox", "opt")
 """What longer tests run on besides: one of each kind of part that a family adds to these."""
 
 
-def every(*fast: str) -> list[Any]:
-    """``fast`` and VARIED as parameters of a test; those not in ``fast`` are slow ones.
+def every(*fast: str, of: Iterable[str] = VARIED) -> list[Any]:
+    """``fast`` and ``of`` as parameters of a test; those not in ``fast`` are slow ones.
 
     docs/families.md is of all configurations.
     """
-    names = dict.fromkeys((*fast, *VARIED))
+    names = dict.fromkeys((*fast, *of))
     return [pytest.param(name, marks=() if name in fast else pytest.mark.slow) for name in names]
 
 
