@@ -69,7 +69,7 @@ def caches(model: PreTrainedModel, max_length: int) -> tuple[list[Tensor], list[
 
 
 def _prefill_example(
-    caches: tuple[list[Tensor], list[Tensor]]
+    caches: tuple[list[Tensor], list[Tensor]],
 ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     tokens, rows = Dim("T"), Dim("N")
     inputs = (

@@ -111,9 +111,7 @@ def _reference(
     """What the eager model computes in the number format of the target."""
     dims, selection = package.model_dims(loaded, sites), settled.selection
     ranked = Priors(settled.prior.statistics, routed=dims.expert_rows > 0)
-    budgets = layer_budgets(
-        recipe.verify.density, dims.d_ff, dims.rows, selection.dense_layers
-    )
+    budgets = layer_budgets(recipe.verify.density, dims.d_ff, dims.rows, selection.dense_layers)
 
     def make() -> Reference:
         with target.numerics(loaded.model, sites, recipe.target) as smooth:

@@ -118,7 +118,8 @@ def routed_tokens(sq_sum: NDArray[np.floating[Any]]) -> WeightArray:
 
     The squares of a unit vector add up to 1, so a row adds up to the number of its tokens.
     """
-    return np.rint(sq_sum.sum(1, keepdims=True, dtype=np.float64))
+    totals: WeightArray = np.rint(sq_sum.sum(1, keepdims=True, dtype=np.float64))
+    return totals
 
 
 def local_scores(sums: TokenSums | RowSums, form: LocalForm) -> FloatArray:
@@ -288,7 +289,7 @@ def _of_rows(sums: TokenSums, priors: Priors) -> TokenSums | RowSums:
 def _ranks(
     sums: TokenSums, priors: Priors, selection: SelectionRecipe
 ) -> tuple[IndexArray, IndexArray]:
-    """Ranks of the prompt and of the prior [L,F]; one stands for the other where it says nothing."""
+    """Ranks of the prompt and of the prior [L,F]; where one says nothing, it is the other."""
     local_ranks = ranks(prompt_scores(sums, priors, selection))
     prior_ranks = priors.ranks(selection.prior)
     if not priors.routed:

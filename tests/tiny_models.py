@@ -177,6 +177,12 @@ VARIED = ("gemma2", "smollm3", "phi3", "stablelm_parallel", "gpt_neox", "opt")
 """What longer tests run on besides: one of each kind of part that a family adds to these."""
 
 
+ROUTED = ("qwen2_moe", "qwen3_moe", "mixtral", "olmoe")
+"""Mixtures of experts, which stock operators cannot run."""
+STOCK = tuple(name for name in CONFIGS if name not in ROUTED)
+"""What stock operators can run."""
+
+
 def every(*fast: str) -> list[Any]:
     """``fast`` and VARIED as parameters of a test; those not in ``fast`` are slow ones.
 

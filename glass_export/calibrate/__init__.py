@@ -112,9 +112,7 @@ def _measured(
         return measure(model, sites, sequences, text.prefix, store, team)
 
 
-def _prior(
-    sums: Sums, sites: list[FfnSite], recipe: CalibrationRecipe, model_sha256: str
-) -> Prior:
+def _prior(sums: Sums, sites: list[FfnSite], recipe: CalibrationRecipe, model_sha256: str) -> Prior:
     means = _means(sums, sites).astype(np.float32)
     if not np.isfinite(means).all():
         layer = int(np.argwhere(~np.isfinite(means))[0][1])

@@ -1,8 +1,9 @@
 """The four statistics of every FFN neuron, from one forward and backward pass over a text.
 
 One sequence at a time, without padding. The FFNs keep only their input for the backward pass and
-compute the rest again there (experts keep what they compute, for few tokens), and the output head runs over a few positions at a time, so memory
-stays small whatever the FFN width and the vocabulary.
+compute the rest again there (experts, which have few tokens each, keep what they compute), and the
+output head runs over a few positions at a time, so memory stays small whatever the FFN width and
+the vocabulary.
 
 Legend: P tokens of the prefix, S tokens of a sequence with its prefix, D model width, F FFN width,
 L layers (of a mixture of experts, rows: one an expert), V vocabulary.

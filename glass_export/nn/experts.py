@@ -52,7 +52,8 @@ class ScoringExperts(Experts):
         )
         state.abs_sums.append(abs_sum)
         state.sq_sums.append(sq_sum)
-        return y
+        mixed: Tensor = y
+        return mixed
 
 
 class SparseExperts(Experts):

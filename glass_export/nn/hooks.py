@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -34,9 +35,8 @@ def down_hooks(
         for site in sites:
             if site.experts:
                 hooks = [_batched(make(site.row + e), batch) for e in range(site.experts)]
-                undo.enter_context(
-                    replaced_ffns(model, [site], lambda s, h=hooks: _HookedExperts(model, s, h))
-                )
+                form = partial(_HookedExperts, model, hooks=hooks)
+                undo.enter_context(replaced_ffns(model, [site], form))
                 continue
             down = model.get_submodule(site.linears[-1])
             hook = _batched(make(site.row), batch)

@@ -92,7 +92,8 @@ def scoring_experts(
     sums = x.new_zeros(2, down.shape[0], down.shape[2])
 
     def compute(expert: int, tokens: Tensor) -> Tensor:
-        hidden = hidden_of(x[tokens], *gate_up[expert].chunk(2), None, activation)
+        gate, up = gate_up[expert].chunk(2)
+        hidden = hidden_of(x[tokens], gate, up, None, activation)
         unit = hidden * torch.rsqrt(hidden.pow(2).sum(-1, keepdim=True).clamp_min(1e-30))
         for total, score in zip(sums, (unit.abs(), unit.pow(2)), strict=True):
             total[expert] = score_weights[tokens] @ score

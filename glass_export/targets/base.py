@@ -48,9 +48,9 @@ class ModelShapes:
     """Sizes of a model's weights, as far as targets store them differently.
 
     ``rows``: of neurons, one a layer or one an expert of a layer, F in each; ``routed``: whether
-    there are experts; ``gated``: whether FFNs have a gate; ``cache_width``: numbers of a token's keys in one layer;
-    ``matrices``: linears and embeddings outside the FFNs, [N,D], tied ones once; ``tied``: whether
-    the head is the embedding; ``others``: weights of norms and biases, in all.
+    there are experts; ``gated``: whether FFNs have a gate; ``cache_width``: numbers of a token's
+    keys in one layer; ``matrices``: linears and embeddings outside the FFNs, [N,D], tied ones once;
+    ``tied``: whether the head is the embedding; ``others``: weights of norms and biases, in all.
     """
 
     layers: int

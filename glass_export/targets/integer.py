@@ -51,9 +51,7 @@ def native_bytes(shapes: ModelShapes, form: BundleFormat) -> dict[str, int]:
         LoweringError: a width is not a multiple of 32.
     """
     return {
-        "FFNs": shapes.rows
-        * shapes.d_ff
-        * bundle_bytes(shapes.d_model, form, gated=shapes.gated),
+        "FFNs": shapes.rows * shapes.d_ff * bundle_bytes(shapes.d_model, form, gated=shapes.gated),
         "linears and embeddings": sum(n * row_bytes(d, form) for n, d in shapes.matrices),
     }
 

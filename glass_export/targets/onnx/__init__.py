@@ -180,9 +180,7 @@ def _declare_outputs(translation: Translation, source: LoweringInput) -> None:
 def _pack(source: LoweringInput, weights: WeightFile) -> GraphBuilder:
     """ffn_idx [L,K] -> the rows of the chosen neurons of every layer; padding, -1, has none."""
     builder = GraphBuilder("pack", weights)
-    indices = builder.input(
-        TensorSpec(name="ffn_idx", dtype="int32", shape=(source.rows, "K"))
-    )
+    indices = builder.input(TensorSpec(name="ffn_idx", dtype="int32", shape=(source.rows, "K")))
     are_neurons = builder.op(
         "GreaterOrEqual", indices, builder.constant("first", np.zeros(1, np.int32))
     )

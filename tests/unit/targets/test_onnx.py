@@ -11,7 +11,7 @@ import onnx
 import onnxruntime as ort
 import pytest
 import torch
-from tiny_models import CONFIGS, CONTEXT, D_FF, LAYERS, VOCABULARY, tiny_model
+from tiny_models import CONTEXT, D_FF, LAYERS, STOCK, VOCABULARY, tiny_model
 from torch import nn
 
 from glass_export.artifact import Artifact
@@ -31,7 +31,7 @@ Exported = Callable[[str], Path]
 ROLES = ("prefill", "decode", "pack")
 
 
-@pytest.fixture(params=CONFIGS)
+@pytest.fixture(params=STOCK)
 def family(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -249,6 +249,6 @@ def test_operators_of_the_graphs_are_the_recorded_ones(
             )
             for role in ROLES
         }
-        for family in CONFIGS
+        for family in STOCK
     }
     assert counts == golden("onnx_operators.json", counts)
