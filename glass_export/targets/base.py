@@ -81,8 +81,8 @@ def require_expert_operators(shapes: ModelShapes, options: TargetRecipe) -> None
     if shapes.routed and not options.custom_ops:
         raise UnsupportedModelError(
             f"target {options.name}: a mixture of experts has no form of stock operators, which "
-            "cannot skip the experts that a token does not go through; use "
-            "target.custom_ops=true (leave --no-custom-ops out)"
+            "cannot skip the experts that a token does not go through; use --custom-ops "
+            "(target.custom_ops=true)"
         )
 
 
