@@ -44,12 +44,13 @@ def capture(
     keys_values = caches(model, max_length)
     with torch.no_grad():
         with semantic_ops(model, sites, ScoringFfn, max_length):
-            prefill = _trace("prefill", PrefillModule(model), *_prefill_example(sites, keys_values))
+            prefill = _trace("prefill", PrefillModule(model), *_prefill_example(keys_values))
             behind = matrices(model)
         with semantic_ops(model, sites, SparseFfn, max_length):
             decode = _trace("decode", DecodeModule(model), *_decode_example(sites, keys_values))
             behind |= matrices(model)
-    cache_names = tuple(f"{kind}_cache.{i}" for kind in ("key", "value") for i in range(len(sites)))
+    layers = range(len(keys_values[0]))
+    cache_names = tuple(f"{kind}_cache.{i}" for kind in ("key", "value") for i in layers)
     return (
         _captured("prefill", prefill, ("logits", "abs_sum", "sq_sum", *cache_names), behind),
         _captured("decode", decode, ("logits", *cache_names), behind),
@@ -68,7 +69,7 @@ def caches(model: PreTrainedModel, max_length: int) -> tuple[list[Tensor], list[
 
 
 def _prefill_example(
-    sites: list[FfnSite], caches: tuple[list[Tensor], list[Tensor]]
+    caches: tuple[list[Tensor], list[Tensor]],
 ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     tokens, rows = Dim("T"), Dim("N")
     inputs = (
@@ -78,7 +79,7 @@ def _prefill_example(
         torch.arange(_EXAMPLE_ROWS),
         *caches,
     )
-    fixed = [None] * len(sites)
+    fixed = [None] * len(caches[0])
     return inputs, ({1: tokens}, None, {0: tokens}, {0: rows}, fixed, fixed)
 
 
@@ -89,10 +90,10 @@ def _decode_example(
     inputs = (
         torch.ones(1, 1, dtype=torch.int64),
         torch.zeros(1, dtype=torch.int64),
-        torch.arange(kept, dtype=torch.int32).repeat(len(sites), 1),
+        torch.arange(kept, dtype=torch.int32).repeat(sum(site.rows for site in sites), 1),
         *caches,
     )
-    fixed = [None] * len(sites)
+    fixed = [None] * len(caches[0])
     return inputs, (None, None, {1: Dim("K")}, fixed, fixed)
 
 

@@ -58,6 +58,8 @@ def load_model(model: ModelRecipe | FetchedModel, *, streamed: bool = False) -> 
             network, tokenizer = _load_folder(fetched.path, streamed=streamed)
     network.train(False).requires_grad_(False)
     network.config.name_or_path = ""  # a path of this machine otherwise
+    if hasattr(network.config, "output_router_logits"):
+        network.config.output_router_logits = False  # of use for training alone
     release_memory()
     ends = _text_ends(network, tokenizer, guess=is_gguf)
     begin = tokenizer.bos_token_id

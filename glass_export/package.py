@@ -28,14 +28,16 @@ def model_dims(loaded: LoadedModel, sites: list[FfnSite]) -> ModelDims:
     """Sizes of a model, from its configuration and its FFN sites."""
     config = loaded.model.config
     heads = config.num_attention_heads
+    routed = any(site.experts for site in sites)
     return ModelDims(
-        layers=len(sites),
+        layers=config.num_hidden_layers,
         d_model=sites[0].d_model,
         d_ff=sites[0].d_ff,
         heads=heads,
         kv_heads=getattr(config, "num_key_value_heads", None) or heads,
         head_dim=getattr(config, "head_dim", None) or config.hidden_size // heads,
         vocab_size=loaded.model.get_output_embeddings().weight.shape[0],
+        expert_rows=sum(site.rows for site in sites) if routed else 0,
     )
 
 

@@ -110,9 +110,9 @@ def _reference(
     recipe: Recipe, target: Target, loaded: LoadedModel, sites: list[FfnSite], settled: Settled
 ) -> Reference:
     """What the eager model computes in the number format of the target."""
-    ranked, selection = Priors(settled.prior.statistics), settled.selection
-    dense = selection.dense_layers
-    budgets = layer_budgets(recipe.verify.density, sites[0].d_ff, len(sites), dense)
+    dims, selection = package.model_dims(loaded, sites), settled.selection
+    ranked = Priors(settled.prior.statistics, routed=dims.expert_rows > 0)
+    budgets = layer_budgets(recipe.verify.density, dims.d_ff, dims.rows, selection.dense_layers)
 
     def make() -> Reference:
         with target.numerics(loaded.model, sites, recipe.target) as smooth:

@@ -1,6 +1,7 @@
 """Which neurons to keep: local scores, ranks, fusion with the global prior, top-K. NumPy reference.
 
-Legend: L layers, F FFN width, K kept neurons, T scored tokens; A, I, G and F are also names of the
+Legend: L layers (of a mixture of experts, rows: one an expert), F FFN width, K kept neurons, T
+scored tokens; A, I, G and F are also names of the
 priors. Larger scores are more important.
 
 Every result is defined bit by bit, so that a port gives the same neurons:
@@ -11,6 +12,9 @@ Every result is defined bit by bit, so that a port gives the same neurons:
 * **Ranks** of a layer are a permutation of 0..F-1, F-1 being the most important neuron.
 * **Borda** is integer arithmetic: with w = floor(lam * 65536 + 0.5),
   s = (65536 - w) rank(local) + w rank(prior) in uint32, so F is at most 65536.
+* **Experts**, where rows of a layer are many: T is that of a row, see :func:`routed_tokens`. A row
+  without tokens ranks as its prior alone, one whose prior is the same everywhere as its local
+  scores alone.
 * **Shrinkage** is float64 arithmetic without fused multiply-add, rounded once to float32; what
   :func:`sensitivity_weights` gives, float64 square roots of a quotient, is multiplied before that.
 
@@ -23,7 +27,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Protocol, get_args
+from dataclasses import dataclass
+from typing import Any, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,9 +72,13 @@ class TokenSums(Protocol):
 
 
 class Priors:
-    """The global priors of a model and, computed once on first use, their ranks and weights."""
+    """The global priors of a model and, computed once on first use, their ranks and weights.
 
-    def __init__(self, scores: Mapping[Statistic, FloatArray]) -> None:
+    ``routed``: of a mixture of experts, where every row has a number of tokens of its own.
+    """
+
+    def __init__(self, scores: Mapping[Statistic, FloatArray], *, routed: bool = False) -> None:
+        self.routed = routed
         self._scores = dict(scores)
         self._ranks: dict[Statistic, IndexArray] = {}
         self._weights: dict[float, WeightArray] = {}
@@ -95,8 +104,26 @@ class Priors:
         return self._weights[sensitivity]
 
 
-def local_scores(sums: TokenSums, form: LocalForm) -> FloatArray:
-    """Scores of the prompt's own neurons [L,F].
+@dataclass(frozen=True, slots=True)
+class RowSums:
+    """TokenSums whose tokens are those of each row [L,1]."""
+
+    abs_sum: FloatArray
+    sq_sum: FloatArray
+    tokens: WeightArray
+
+
+def routed_tokens(sq_sum: NDArray[np.floating[Any]]) -> WeightArray:
+    """Tokens that a row of sums is over, of sums of u_t^2 [L,F] with weights 0 and 1: [L,1].
+
+    The squares of a unit vector add up to 1, so a row adds up to the number of its tokens.
+    """
+    totals: WeightArray = np.rint(sq_sum.sum(1, keepdims=True, dtype=np.float64))
+    return totals
+
+
+def local_scores(sums: TokenSums | RowSums, form: LocalForm) -> FloatArray:
+    """Scores of the prompt's own neurons [L,F]; 0 in a row without tokens.
 
     Args:
         sums: Sums over the prompt's scored tokens.
@@ -105,16 +132,18 @@ def local_scores(sums: TokenSums, form: LocalForm) -> FloatArray:
     Raises:
         GenerationError: no token was scored, or an unknown form.
     """
-    if not sums.tokens > 0:
+    seen = np.asarray(sums.tokens) > 0
+    if not seen.any():
         raise GenerationError(
             "local scores: no prompt token was scored, expected at least one; "
             "score more tokens, or use the global fusion"
         )
+    tokens = np.where(seen, sums.tokens, 1.0).astype(np.float32)
     match form:
         case "A":
-            return np.asarray(sums.abs_sum / np.float32(sums.tokens), np.float32)
+            return np.asarray(sums.abs_sum / tokens, np.float32)
         case "squared":
-            return np.asarray(sums.sq_sum / np.float32(sums.tokens), np.float32)
+            return np.asarray(sums.sq_sum / tokens, np.float32)
         case "griffin":
             return np.sqrt(sums.sq_sum)
     raise GenerationError(f"local: got {form!r}; {suggest(form, list(get_args(LocalForm)))}")
@@ -187,7 +216,7 @@ def sensitivity_weights(
 
 def shrinkage(
     local_mean: FloatArray,
-    tokens: float,
+    tokens: float | WeightArray,
     prior: FloatArray,
     tau: float,
     weights: WeightArray | None = None,
@@ -196,7 +225,7 @@ def shrinkage(
 
     Args:
         local_mean: Mean over the prompt's scored tokens, L [L,F].
-        tokens: Number of scored tokens T; 0 gives the prior.
+        tokens: Number of scored tokens T, or that of each row [L,1]; 0 gives the prior.
         prior: The same mean over the null text, G [L,F].
         tau: Weight of the prior, in tokens; 0 gives the local mean.
         weights: Of :func:`sensitivity_weights`, to multiply the result with [L,F]; None for none.
@@ -205,14 +234,16 @@ def shrinkage(
         GenerationError: shapes differ, tau or tokens is negative, or both are 0.
     """
     _same_shape(local_mean, prior)
-    if not (tokens >= 0 and 0 <= tau < math.inf and tokens + tau > 0):
+    fewest, most = float(np.min(tokens)), float(np.max(tokens))
+    if not (fewest >= 0 and 0 <= tau < math.inf and most + tau > 0):
         raise GenerationError(
-            f"shrinkage: got {tokens} scored tokens and tau {tau}, expected both to be 0 or more "
+            f"shrinkage: got {fewest} scored tokens and tau {tau}, expected both to be 0 or more "
             "and their sum above 0; score more tokens or raise tau"
         )
+    weight = np.where(np.asarray(tokens) + tau > 0, tau, 1.0)  # any is the prior alone
     fused = tokens * local_mean.astype(np.float64)
-    fused += tau * prior.astype(np.float64)
-    fused /= tokens + tau
+    fused += weight * prior.astype(np.float64)
+    fused /= tokens + weight
     if weights is not None:
         fused *= weights
     return np.asarray(fused, np.float32)
@@ -229,13 +260,43 @@ def fuse(sums: TokenSums, priors: Priors, selection: SelectionRecipe) -> FloatAr
         case "global":
             return priors.scores(selection.prior)
         case "local":
-            return local_scores(sums, selection.local)
+            return prompt_scores(sums, priors, selection)
         case "borda":
-            local_ranks = ranks(local_scores(sums, selection.local))
-            return borda(local_ranks, priors.ranks(selection.prior), selection.lam)
+            return borda(*_ranks(sums, priors, selection), selection.lam)
         case "shrinkage":
             return _shrink(sums, priors, selection)
     raise GenerationError(f"fusion: got {fusion!r}; {suggest(fusion, list(get_args(Fusion)))}")
+
+
+def prompt_scores(sums: TokenSums, priors: Priors, selection: SelectionRecipe) -> FloatArray:
+    """:func:`local_scores` [L,F]; an expert that the prompt did not use has those of the prior.
+
+    Raises:
+        GenerationError: see :func:`local_scores`.
+    """
+    scores = local_scores(_of_rows(sums, priors), selection.local)
+    if not priors.routed:
+        return scores
+    return np.where(routed_tokens(sums.sq_sum) > 0, scores, priors.scores(selection.prior))
+
+
+def _of_rows(sums: TokenSums, priors: Priors) -> TokenSums | RowSums:
+    if not priors.routed:
+        return sums
+    return RowSums(sums.abs_sum, sums.sq_sum, routed_tokens(sums.sq_sum))
+
+
+def _ranks(
+    sums: TokenSums, priors: Priors, selection: SelectionRecipe
+) -> tuple[IndexArray, IndexArray]:
+    """Ranks of the prompt and of the prior [L,F]; where one says nothing, it is the other."""
+    local_ranks = ranks(prompt_scores(sums, priors, selection))
+    prior_ranks = priors.ranks(selection.prior)
+    if not priors.routed:
+        return local_ranks, prior_ranks
+    scores = priors.scores(selection.prior)
+    equal = scores.min(1, keepdims=True) == scores.max(1, keepdims=True)
+    return local_ranks, np.where(equal, local_ranks, prior_ranks)
 
 
 def _shrink(sums: TokenSums, priors: Priors, selection: SelectionRecipe) -> FloatArray:
@@ -245,10 +306,11 @@ def _shrink(sums: TokenSums, priors: Priors, selection: SelectionRecipe) -> Floa
             "on different scales; use local 'squared' with prior 'G', or local 'A' with prior 'A'"
         )
     prior = priors.scores(selection.prior)
-    scored = sums.tokens > 0
-    local = local_scores(sums, selection.local) if scored else np.zeros_like(prior)
+    known = _of_rows(sums, priors)
+    scored = np.any(np.asarray(known.tokens) > 0)
+    local = local_scores(known, selection.local) if scored else np.zeros_like(prior)
     weights = priors.weights(selection.sensitivity) if selection.sensitivity else None
-    return shrinkage(local, sums.tokens, prior, selection.tau, weights)
+    return shrinkage(local, known.tokens, prior, selection.tau, weights)
 
 
 def top_k(scores: FloatArray | KeyArray, k: int | Sequence[int]) -> IndexArray:

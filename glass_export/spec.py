@@ -20,7 +20,11 @@ STATISTICS: tuple[Statistic, ...] = ("A", "I", "G", "F")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelDims:
-    """Sizes of a decoder model."""
+    """Sizes of a decoder model.
+
+    ``expert_rows``: of a mixture of experts the rows of scores, prior and indices, one for every
+    expert of a layer; 0 otherwise, where there is a row for every layer.
+    """
 
     layers: int
     d_model: int
@@ -29,11 +33,25 @@ class ModelDims:
     kv_heads: int
     head_dim: int
     vocab_size: int
+    expert_rows: int = 0
+
+    @property
+    def rows(self) -> int:
+        """Rows of scores, prior and indices: L in their shapes."""
+        return self.expert_rows or self.layers
+
+
+EXPERT_WEIGHTS = ("gate_up_proj", "down_proj")
+"""What the parameters of experts are called."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FfnSite:
     """Where one layer's FFN is and how it is built.
+
+    ``row`` is the first of its rows in scores, prior and indices: it has one, or one for each of
+    its ``experts``. Experts are a module ``path`` that holds the parameters ``gate_up_proj``
+    [E,2F,D], gate first, and ``down_proj`` [E,D,F]; it has no linears.
 
     ``path`` is the path, inside the Hugging Face model, of the module that holds its linears:
     ``gate`` [F,D], ``up`` [F,D] and ``down`` [D,F]. A gated FFN has all three, without biases, and
@@ -44,6 +62,7 @@ class FfnSite:
     """
 
     layer: int
+    row: int
     path: str
     d_model: int
     d_ff: int
@@ -52,10 +71,18 @@ class FfnSite:
     up: str = "up_proj"
     down: str = "down_proj"
     act: str | None = None
+    experts: int = 0
+
+    @property
+    def rows(self) -> int:
+        """How many rows of scores, prior and indices it has."""
+        return self.experts or 1
 
     @property
     def linears(self) -> tuple[str, ...]:
-        """Paths of the linears, ``down`` last."""
+        """Paths of the linears, ``down`` last; of experts none."""
+        if self.experts:
+            return ()
         names = dict.fromkeys((self.gate, self.up, self.down))
         return tuple(f"{self.path}.{name}" for name in names if name is not None)
 
@@ -73,7 +100,9 @@ class FfnSite:
 
     @property
     def weights(self) -> tuple[str, ...]:
-        """Names of their weights in captured graphs."""
+        """Names of the weights in captured graphs, that of down last."""
+        if self.experts:
+            return tuple(f"{self.path}.{name}" for name in EXPERT_WEIGHTS)
         return tuple(f"{self.path}.{part}.weight" for part in self.parts)
 
     @property
@@ -124,6 +153,8 @@ def layer_budgets(
     density: float, d_ff: int, layers: int, dense_layers: tuple[int, ...] = ()
 ) -> tuple[int, ...]:
     """Number of neurons that every layer keeps; together at most those of equal layers.
+
+    Of a mixture of experts, the layers are the rows of its experts.
 
     With K neurons a layer at ``density`` and n layers that keep all F, the others keep
     (L K - n F) // (L - n) each. As long as that is at least ceil(K / 2): of ``dense_layers`` the

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from glass_export.errors import GenerationError
 from glass_export.keys import IndexArray
-from glass_export.scoring import Priors, TokenSums, fuse, local_scores, top_k
+from glass_export.scoring import Priors, TokenSums, fuse, prompt_scores, top_k
 from glass_export.selection import SelectionRecipe
 from glass_export.spec import STATISTICS
 
@@ -43,7 +43,7 @@ def agreement(
     Raises:
         GenerationError: no token was scored, or see :func:`.scoring.select_neurons`.
     """
-    local, prior = local_scores(sums, selection.local), priors.scores(selection.prior)
+    local, prior = prompt_scores(sums, priors, selection), priors.scores(selection.prior)
     if selection.sensitivity:
         weights = priors.weights(selection.sensitivity)
         local, prior = ((scores * weights).astype(np.float32) for scores in (local, prior))

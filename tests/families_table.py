@@ -52,6 +52,10 @@ SPECIAL = {
     "gpt_neox": "plain FFN with biases, side by side with attention; partial rotary (Pythia)",
     "phi": "plain FFN with biases, side by side with attention; partial rotary, a bias of the head",
     "opt": "plain FFN with biases and ReLU in the layer itself, learned positions",
+    "qwen2_moe": "experts, one of them for every token, beside a layer without experts",
+    "qwen3_moe": "experts with weights of sum 1 behind a dense layer of another width",
+    "mixtral": "experts with weights of sum 1",
+    "olmoe": "experts, norms of the whole query and key; tied embeddings",
 }
 Results = dict[str, dict[str, dict[str, str]]]
 """By configuration, form and number format: an empty text, or what went wrong."""

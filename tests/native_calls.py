@@ -305,6 +305,7 @@ class NativeCore:
         lam: float = 0.5,
         tau: float = 128.0,
         weights: F64 | None = None,
+        routed: bool = False,
     ) -> I32:
         """Shape: sums (abs [L,F], squares [L,F], T), prior and weights [L,F] -> [L,K]."""
         abs_sum, sq_sum, tokens = sums
@@ -316,6 +317,6 @@ class NativeCore:
         self.call(
             "select_neurons",
             *(abs_sum, sq_sum, ctypes.c_double(tokens), prior, weights, selection),
-            *(layers, width, budgets, neurons, most),
+            *(layers, width, budgets, neurons, most, int(routed)),
         )
         return neurons

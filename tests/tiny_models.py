@@ -18,7 +18,9 @@ from transformers import (
     GraniteConfig,
     LlamaConfig,
     MistralConfig,
+    MixtralConfig,
     Olmo2Config,
+    OlmoeConfig,
     OPTConfig,
     Phi3Config,
     PhiConfig,
@@ -26,7 +28,9 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerFast,
     Qwen2Config,
+    Qwen2MoeConfig,
     Qwen3Config,
+    Qwen3MoeConfig,
     SmolLM3Config,
     StableLmConfig,
 )
@@ -44,6 +48,8 @@ COMMON = {
     "eos_token_id": 1,
     "pad_token_id": 1,
 }
+EXPERTS = 4
+MOE = {"num_experts": EXPERTS, "num_experts_per_tok": 2, "moe_intermediate_size": D_FF}
 WIDE_HEADS = {"num_attention_heads": 2, "num_key_value_heads": 2}
 """Heads of 32 channels, half of which ONNX Runtime can rotate."""
 CONFIGS: dict[str, PreTrainedConfig] = {
@@ -144,9 +150,25 @@ CONFIGS: dict[str, PreTrainedConfig] = {
         ffn_dim=D_FF,
         word_embed_proj_dim=64,
     ),
+    "qwen2_moe": Qwen2MoeConfig(
+        **COMMON, **MOE, shared_expert_intermediate_size=96, mlp_only_layers=[1]
+    ),
+    "qwen3_moe": Qwen3MoeConfig(
+        **(COMMON | {"intermediate_size": 96}),
+        **MOE,
+        head_dim=32,
+        norm_topk_prob=True,
+        mlp_only_layers=[0],
+    ),
+    "mixtral": MixtralConfig(**COMMON, num_local_experts=EXPERTS, num_experts_per_tok=2),
+    "olmoe": OlmoeConfig(
+        **COMMON, num_experts=EXPERTS, num_experts_per_tok=3, tie_word_embeddings=True
+    ),
 }
 """By name: that of the family, or of a variant of one."""
-SHALLOW = dict.fromkeys(CONFIGS, 1) | dict.fromkeys(("gemma2", "gemma3_text", "smollm3"), 2)
+SHALLOW = dict.fromkeys(CONFIGS, 1) | dict.fromkeys(
+    ("gemma2", "gemma3_text", "smollm3", "qwen2_moe", "qwen3_moe"), 2
+)
 """Layers: as few as hold every kind of layer that the model has."""
 MAIN = ("llama", "qwen2", "gemma3_text")
 """What tests of more than the family run on: plain, with biases, with windows and norms."""
@@ -154,6 +176,12 @@ MAIN = ("llama", "qwen2", "gemma3_text")
 
 VARIED = ("gemma2", "smollm3", "phi3", "stablelm_parallel", "gpt_neox", "opt")
 """What longer tests run on besides: one of each kind of part that a family adds to these."""
+
+
+ROUTED = ("qwen2_moe", "qwen3_moe", "mixtral", "olmoe")
+"""Mixtures of experts, which stock operators cannot run."""
+STOCK = tuple(name for name in CONFIGS if name not in ROUTED)
+"""What stock operators can run."""
 
 
 def every(*fast: str, of: Iterable[str] = VARIED) -> list[Any]:

@@ -11,7 +11,7 @@ import hashlib
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -98,7 +98,7 @@ class Artifact:
             raise ArtifactError(f"{path}: not readable ({problem}); {AGAIN}") from problem
         dims = self.manifest.model.dims
         for name in self.manifest.prior.statistics:
-            _check_prior(path, name, tensors.get(name), (dims.layers, dims.d_ff))
+            _check_prior(path, name, tensors.get(name), (dims.rows, dims.d_ff))
         return {name: tensors[name] for name in self.manifest.prior.statistics}
 
 
@@ -186,7 +186,8 @@ def _path_problem(paths: list[str]) -> str | None:
 
 def _model_problem(model: ModelInfo) -> str | None:
     dims = model.dims
-    if min(*astuple(dims), model.max_length) < 1:
+    sizes = astuple(replace(dims, expert_rows=1))
+    if min(*sizes, model.max_length) < 1 or dims.expert_rows < 0:
         return f"model.dims and max_length have to be positive, got {dims}, {model.max_length}"
     if dims.heads % dims.kv_heads:
         return f"heads ({dims.heads}) is not a multiple of kv_heads ({dims.kv_heads})"

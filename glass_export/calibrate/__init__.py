@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -43,7 +44,7 @@ def calibrate(
 
     Args:
         model: A decoder language model.
-        sites: Its FFNs, one a layer, all of one width.
+        sites: Its FFNs, all of one width.
         recipe: How much text, how it is sampled, and where the model runs.
         prefix: Tokens every sequence starts from, at least one; they are not counted.
         stop_ids: Tokens that end a document (not a turn: text runs on past those).
@@ -74,7 +75,7 @@ def calibrate(
     team = current()
     team.share(text)  # which helpers wait for
     sums = _measured(model, sites, text, device, store, team)
-    prior = _prior(sums, recipe, model_sha256)
+    prior = _prior(sums, sites, recipe, model_sha256)
     store.save_prior(prior)
     return prior
 
@@ -111,8 +112,8 @@ def _measured(
         return measure(model, sites, sequences, text.prefix, store, team)
 
 
-def _prior(sums: Sums, recipe: CalibrationRecipe, model_sha256: str) -> Prior:
-    means = (sums.values / sums.tokens).astype(np.float32)
+def _prior(sums: Sums, sites: list[FfnSite], recipe: CalibrationRecipe, model_sha256: str) -> Prior:
+    means = _means(sums, sites).astype(np.float32)
     if not np.isfinite(means).all():
         layer = int(np.argwhere(~np.isfinite(means))[0][1])
         raise CalibrationError(
@@ -126,6 +127,20 @@ def _prior(sums: Sums, recipe: CalibrationRecipe, model_sha256: str) -> Prior:
         temperature=recipe.temperature,
         model_sha256=model_sha256,
     )
+
+
+def _means(sums: Sums, sites: list[FfnSite]) -> NDArray[np.float64]:
+    """Means over the tokens that went through each row [4,L,F].
+
+    An expert that had none has the means of neurons that all do the same, so that a prompt which
+    uses it decides alone: |u| = F^-1/2 and u^2 = 1/F, and r as u.
+    """
+    if not any(site.experts for site in sites):
+        return sums.values / sums.tokens
+    width = sites[0].d_ff
+    equal = np.array([width**-0.5 if name in "AI" else 1 / width for name in ORDER])
+    tokens = sums.routed
+    return np.where(tokens > 0, sums.values / np.maximum(tokens, 1), equal[:, None, None])
 
 
 def _key(

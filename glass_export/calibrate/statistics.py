@@ -1,11 +1,12 @@
 """The four statistics of every FFN neuron, from one forward and backward pass over a text.
 
 One sequence at a time, without padding. The FFNs keep only their input for the backward pass and
-compute the rest again there, and the output head runs over a few positions at a time, so memory
-stays small whatever the FFN width and the vocabulary.
+compute the rest again there (experts, which have few tokens each, keep what they compute), and the
+output head runs over a few positions at a time, so memory stays small whatever the FFN width and
+the vocabulary.
 
 Legend: P tokens of the prefix, S tokens of a sequence with its prefix, D model width, F FFN width,
-L layers, V vocabulary.
+L layers (of a mixture of experts, rows: one an expert), V vocabulary.
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ from glass_export.calibrate.cache import CalibrationCache, PartialSums, Sequence
 from glass_export.calibrate.team import ALONE, Team
 from glass_export.errors import CalibrationError, UnsupportedModelError
 from glass_export.log import progress
+from glass_export.nn.experts import WatchedExperts
 from glass_export.nn.ffn import Ffn, computed, replaced_ffns
 from glass_export.nn.head import logits_of
 from glass_export.nn.streamed import back_through
 from glass_export.ops.ffn import ACTIVATIONS
+from glass_export.scoring import routed_tokens
 from glass_export.spec import FfnSite, Statistic
 
 ORDER: tuple[Statistic, ...] = ("A", "I", "G", "F")
@@ -48,6 +51,11 @@ class Sums:
 
     values: NDArray[np.float64]
     tokens: int
+
+    @property
+    def routed(self) -> NDArray[np.float64]:
+        """Tokens that went through the neurons of each row [L,1]; see scoring.routed_tokens."""
+        return routed_tokens(self.values[ORDER.index("G")])
 
 
 def measure(
@@ -79,10 +87,15 @@ def measure(
     own = range(team.rank, RUNS, team.size)
     sums = _run_sums(model, sites, sequences, prefix, store, own, f"{team.rank}-of-{team.size}")
     by_run = {run: part for parts in team.collect(sums) for run, part in parts.items()}
-    total = np.zeros((len(ORDER), len(sites), sites[0].d_ff))
+    total = np.zeros((len(ORDER), rows_of(sites), sites[0].d_ff))
     for run in range(RUNS):  # always in this order: sums of floats depend on it
         total += by_run[run]
     return Sums(total, sum(len(sequence) for sequence in sequences))
+
+
+def rows_of(sites: list[FfnSite]) -> int:
+    """Rows of scores, L."""
+    return sum(site.rows for site in sites)
 
 
 def _run_sums(
@@ -96,7 +109,8 @@ def _run_sums(
 ) -> dict[int, NDArray[np.float64]]:
     """Sums [4,L,F] over each of ``runs``; of RUNS, run r has every sequence s with s % RUNS = r."""
     mine = [(place, s) for place, run in enumerate(runs) for s in sequences[run::RUNS]]
-    resumed = store.load_sums((len(runs), len(ORDER), len(sites), sites[0].d_ff), sequences, part)
+    shape = (len(runs), len(ORDER), rows_of(sites), sites[0].d_ff)
+    resumed = store.load_sums(shape, sequences, part)
     totals = torch.from_numpy(resumed.values).to(model.device)
     unsaved = 0
     with progress("measuring neurons", sum(len(s) for _, s in mine), "tokens") as task:
@@ -161,15 +175,39 @@ class _Probe(Ffn):
 
     def add(self, hidden: Tensor, gradient: Tensor) -> None:
         """Add the tokens of h and dNLL/dh, [1,S,F] or [S,F], after the prefix."""
-        h, g = (x.flatten(0, -2)[self.prefix :].float() for x in (hidden, gradient))
-        unit = functional.normalize(h, dim=-1, eps=1e-15)
-        taylor = h * g
-        for total, x in zip(
-            self.totals,
-            (unit.abs(), taylor.abs(), unit.square_(), taylor.square_()),
-            strict=True,
-        ):
-            total += x.sum(0)
+        _add_tokens(
+            self.totals, *(x.flatten(0, -2)[self.prefix :].float() for x in (hidden, gradient))
+        )
+
+
+def _add_tokens(totals: Tensor, h: Tensor, gradient: Tensor) -> None:
+    """Add tokens to the totals [4,F] of a row. Shape: h and dNLL/dh [n,F]."""
+    unit = functional.normalize(h, dim=-1, eps=1e-15)
+    taylor = h * gradient
+    values = (unit.abs(), taylor.abs(), unit.square_(), taylor.square_())
+    for total, x in zip(totals, values, strict=True):
+        total += x.sum(0)
+
+
+class _ExpertsProbe(WatchedExperts):
+    """Computes the experts of a layer and adds to their totals [4,E,F]."""
+
+    def __init__(self, model: nn.Module, site: FfnSite, totals: Tensor, prefix: int) -> None:
+        super().__init__(model, site, self._take)
+        self.totals = totals
+        self.prefix = prefix
+
+    def _take(self, expert: int, tokens: Tensor, hidden: Tensor) -> Tensor:
+        """See Watch: h is taken as soon as its gradient is there."""
+        counted = tokens >= self.prefix
+
+        def add(gradient: Tensor) -> None:
+            parts = (x[counted].float() for x in (hidden.detach(), gradient))
+            _add_tokens(self.totals[:, expert], *parts)
+
+        if hidden.requires_grad:
+            hidden.register_hook(add)
+        return hidden
 
 
 class _GatedPass(torch.autograd.Function):
@@ -229,8 +267,11 @@ def _probes(
 ) -> Iterator[None]:
     """Have a probe compute every FFN; totals [4,L,F] grow in place."""
 
-    def probe(site: FfnSite) -> _Probe:
-        return _Probe(model, site, totals[:, sites.index(site)], prefix)
+    def probe(site: FfnSite) -> _Probe | _ExpertsProbe:
+        if site.experts:
+            rows = totals[:, site.row : site.row + site.rows]
+            return _ExpertsProbe(model, site, rows, prefix)
+        return _Probe(model, site, totals[:, site.row], prefix)
 
     with replaced_ffns(model, sites, probe):
         yield
@@ -240,7 +281,7 @@ def _probes(
 def _check_sites(model: PreTrainedModel, sites: list[FfnSite], tokens: Tensor) -> None:
     """The path that is measured (decoder with probes, head) must give the model's own logits."""
     expected = model(input_ids=tokens, use_cache=False).logits.float()
-    with _probes(model, sites, torch.zeros(len(ORDER), len(sites), 1), 1):
+    with _probes(model, sites, torch.zeros(len(ORDER), rows_of(sites), 1), 1):
         hidden = _decoder(model)(input_ids=tokens, use_cache=False).last_hidden_state
     got = logits_of(model, hidden).float()
     error, size = (float(x.abs().max()) for x in (got - expected, expected))

@@ -185,7 +185,7 @@ def _agreement(artifact: Artifact) -> list[Table]:
     from glass_export.uncertainty import prior_agreement
 
     dims, chosen = artifact.manifest.model.dims, artifact.manifest.selection
-    budgets = layer_budgets(chosen.density, dims.d_ff, dims.layers, chosen.dense_layers)
+    budgets = layer_budgets(chosen.density, dims.d_ff, dims.rows, chosen.dense_layers)
     if min(budgets) == dims.d_ff:
         return []
     shares = prior_agreement(Priors(artifact.prior()), budgets)

@@ -163,7 +163,7 @@ class EagerModel:
     @torch.no_grad()
     def record(self, tokens: Sequence[int]) -> Recording:
         """Run tokens [S] densely from the start of the context."""
-        magnitudes: list[Tensor] = [torch.empty(0)] * len(self.sites)
+        magnitudes: list[Tensor] = [torch.empty(0)] * sum(site.rows for site in self.sites)
 
         def keep(layer: int) -> Callable[[nn.Module, tuple[Tensor]], None]:
             def hook(_: nn.Module, inputs: tuple[Tensor]) -> None:

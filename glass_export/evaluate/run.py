@@ -163,7 +163,11 @@ def _chooser(
     texts = dict.fromkeys(row.null_text for row in methods if row.uses_prior)
     if any(text.start != "null" for text in texts):
         package.template_prompt(loaded)  # a model without a template is told so at once
-    priors = {text: Priors(measure_prior(loaded, sites, recipe, text).statistics) for text in texts}
+    routed = any(site.experts for site in sites)
+    priors = {
+        text: Priors(measure_prior(loaded, sites, recipe, text).statistics, routed=routed)
+        for text in texts
+    }
     by_weight = any(row.choice == "magnitude" for row in methods)
     return Chooser(priors, magnitudes(loaded.model, sites) if by_weight else None, seed)
 

@@ -17,7 +17,7 @@ from glass_export.spec import FfnSite
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_SHARED = {"activations", "gated", "plain"}
+_SHARED = {"activations", "experts", "gated", "plain"}
 
 
 def known_families() -> list[str]:

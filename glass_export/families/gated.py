@@ -32,12 +32,20 @@ def _sites(model: PreTrainedModel, gate: str, up: str) -> list[FfnSite]:
     name = getattr(config, "hidden_activation", None) or config.hidden_act
     activation = activation_of(name, config.model_type)
     return [
-        _site(index, layer.mlp, activation, gate, up)
+        gated_site(index, index, layer.mlp, activation, gate, up)
         for index, layer in enumerate(model.model.layers)
     ]
 
 
-def _site(index: int, mlp: nn.Module, activation: Activation, gate: str, up: str) -> FfnSite:
+def gated_site(
+    index: int,
+    row: int,
+    mlp: nn.Module,
+    activation: Activation,
+    gate: str = "gate_proj",
+    up: str = "up_proj",
+) -> FfnSite:
+    """The FFN of layer ``index``. Raises UnsupportedModelError when it has biases."""
     linears = [getattr(mlp, name) for name in (gate, up, "down_proj")]
     if any(linear.bias is not None for linear in linears):
         raise UnsupportedModelError(
@@ -46,6 +54,7 @@ def _site(index: int, mlp: nn.Module, activation: Activation, gate: str, up: str
     d_model, d_ff = linears[2].weight.shape
     return FfnSite(
         layer=index,
+        row=row,
         path=f"model.layers.{index}.mlp",
         d_model=d_model,
         d_ff=d_ff,

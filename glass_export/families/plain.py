@@ -46,6 +46,7 @@ def find_plain_ffns(
         sites.append(
             FfnSite(
                 layer=layer,
+                row=layer,
                 path=site_path,
                 d_model=d_model,
                 d_ff=d_ff,

@@ -108,7 +108,7 @@ class SparseFfn(Ffn):
     def __call__(self, x: Tensor) -> Tensor:
         """See Ffn."""
         y: Tensor = ops.sparse_ffn(
-            _batch(x), *self.weights, current().indices, self.site.layer, self.site.activation
+            _batch(x), *self.weights, current().indices, self.site.row, self.site.activation
         )
         return self.with_down_bias(_like(y, x))
 
@@ -136,12 +136,13 @@ def _like(y: Tensor, x: Tensor) -> Tensor:
 
 @contextmanager
 def replaced_ffns(
-    model: nn.Module, sites: list[FfnSite], make: Callable[[FfnSite], Ffn]
+    model: nn.Module, sites: list[FfnSite], make: Callable[[FfnSite], Callable[..., Tensor]]
 ) -> Iterator[None]:
     """Inside the block FFNs compute as ``make(site)`` does; modules and their names stay.
 
     The module of a gated FFN computes it, and holds the two halves of a fused linear besides. Of a
     plain FFN the last linear does, behind a linear and an activation that hand on what they get.
+    Experts, a module too, are given the experts and weights of every token besides.
     """
     with ExitStack() as undo:
         for site in sites:
@@ -151,7 +152,7 @@ def replaced_ffns(
                 for path in (up, f"{site.path}.{site.act}"):
                     undo.enter_context(_computing(model.get_submodule(path), lambda x: x))
             undo.enter_context(_computing(model.get_submodule(last), ffn))
-            if site.fused:
+            if site.fused and isinstance(ffn, FfnLinears):
                 undo.enter_context(_holding(model.get_submodule(site.path), ffn.parts))
         yield
 
@@ -168,7 +169,7 @@ def _holding(module: nn.Module, parts: Mapping[str, nn.Module]) -> Iterator[None
 
 
 @contextmanager
-def _computing(module: nn.Module, forward: Callable[[Tensor], Tensor]) -> Iterator[None]:
+def _computing(module: nn.Module, forward: Callable[..., Tensor]) -> Iterator[None]:
     own = module.__dict__.get("forward")
     module.__dict__["forward"] = forward
     try:

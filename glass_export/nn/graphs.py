@@ -1,6 +1,7 @@
 """The two graphs as torch modules.
 
-Legend: T prompt tokens of a call, N wanted logit rows, L layers, F FFN width, K kept neurons,
+Legend: T prompt tokens of a call, N wanted logit rows, L layers (of scores and indices: rows, one
+for every expert of a layer that has some), F FFN width, K kept neurons,
 G key/value heads, C cache length, E head width, V vocabulary.
 """
 
@@ -30,6 +31,13 @@ def _logits(
     return logits
 
 
+def _rows(sums: list[Tensor]) -> Tensor:
+    """One sum [F] a layer, or [E,F] where a layer has experts, under each other: [L,F]."""
+    if all(one.dim() == 1 for one in sums):
+        return torch.stack(sums)
+    return torch.cat([one.reshape(-1, one.shape[-1]) for one in sums])
+
+
 class PrefillModule(nn.Module):
     """Dense pass over prompt tokens that also sums the local scores of every FFN neuron."""
 
@@ -55,8 +63,8 @@ class PrefillModule(nn.Module):
         logits = _logits(self.model, input_ids, state, logit_rows)
         return (
             logits,
-            torch.stack(state.abs_sums),
-            torch.stack(state.sq_sums),
+            _rows(state.abs_sums),
+            _rows(state.sq_sums),
             state.key_caches,
             state.value_caches,
         )

@@ -6,17 +6,20 @@ from unittest.mock import patch
 
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.modeling_outputs import BaseModelOutputWithPast
+from transformers.modeling_outputs import MoeModelOutputWithPast
 
 
 class _Given(nn.Module):
-    """Stands for a decoder whose hidden states are known."""
+    """Stands for a decoder whose hidden states are known.
+
+    The output has the fields of every decoder's, those of a mixture of experts included.
+    """
 
     def __init__(self, hidden: Tensor) -> None:
         super().__init__()
-        self.output = BaseModelOutputWithPast(last_hidden_state=hidden)
+        self.output = MoeModelOutputWithPast(last_hidden_state=hidden)
 
-    def forward(self, *_: object, **__: object) -> BaseModelOutputWithPast:
+    def forward(self, *_: object, **__: object) -> MoeModelOutputWithPast:
         """Take anything, give the known."""
         return self.output
 

@@ -17,6 +17,7 @@ from transformers import AttentionInterface, PreTrainedModel
 from transformers.masking_utils import AttentionMaskInterface
 
 from glass_export import ops
+from glass_export.nn.experts import EXPERTS, SemanticRouter
 from glass_export.nn.ffn import ScoringFfn, SparseFfn, replaced_ffns
 from glass_export.nn.norms import SemanticHeadNorm, SemanticLayerNorm, SemanticNorm
 from glass_export.nn.rotary import RotaryTables, rotary_kinds
@@ -92,10 +93,14 @@ def semantic_ops(
                 _replace(undo, model, name, SemanticNorm(module, name))
             elif kind.endswith("LayerNorm"):
                 _replace(undo, model, name, SemanticLayerNorm(module, name))
+            elif kind.endswith("TopKRouter"):
+                _replace(undo, model, name, SemanticRouter(module, name))
             elif kind.endswith("RotaryEmbedding"):
                 kinds = rotary_kinds(model, module)
                 _replace(undo, model, name, RotaryTables(module, name, max_length, kinds))
-        undo.enter_context(replaced_ffns(model, sites, lambda site: ffn(model, site)))
+        undo.enter_context(
+            replaced_ffns(model, sites, lambda s: (EXPERTS[ffn] if s.experts else ffn)(model, s))
+        )
         modelling = sys.modules[type(model).__module__]
         if hasattr(modelling, "apply_rotary_pos_emb"):
             undo.enter_context(patch.object(modelling, "apply_rotary_pos_emb", _rotary))

@@ -8,6 +8,7 @@ native library (``glass``), for the targets that use it. Nothing here knows a ta
 from __future__ import annotations
 
 from glass_export.ops.attention import attention, rotary_attention
+from glass_export.ops.experts import route, scoring_experts, sparse_experts
 from glass_export.ops.ffn import scoring_ffn, sparse_ffn
 from glass_export.ops.layer_norm import layer_norm
 from glass_export.ops.positions import positions
@@ -22,6 +23,9 @@ __all__ = [
     "rms_norm",
     "rope",
     "rotary_attention",
+    "route",
+    "scoring_experts",
     "scoring_ffn",
+    "sparse_experts",
     "sparse_ffn",
 ]

@@ -38,7 +38,7 @@ _NAMES = tuple(ACTIVATION_CODES)
 _LIBRARY = Library("glass", "DEF")
 
 
-def _define(
+def define(
     inputs: str, outputs: tuple[str, ...], fake: Callable[..., Any]
 ) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Register an operator under its function's name, with the form that writes into ``outputs``.
@@ -77,7 +77,8 @@ def _define(
     return register
 
 
-def _like(x: Tensor) -> Tensor:
+def like(x: Tensor) -> Tensor:
+    """The shape rule of an output like ``x``."""
     return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
@@ -97,7 +98,7 @@ def _rounded(x: Tensor) -> Tensor:
     return torch.from_numpy(bundles.quantise_tokens(rows)).reshape(x.shape)
 
 
-def _floats(x: Tensor, bundle: Tensor, *, gated: bool) -> tuple[Tensor, Tensor]:
+def floats_of(x: Tensor, bundle: Tensor, *, gated: bool) -> tuple[Tensor, Tensor]:
     """Tokens and bundles [F,3,D], or [F,2,D], as the kernels compute with them."""
     if bundle.dtype != torch.uint8:
         return x, bundle
@@ -107,7 +108,8 @@ def _floats(x: Tensor, bundle: Tensor, *, gated: bool) -> tuple[Tensor, Tensor]:
     return _rounded(x), torch.from_numpy(floats)
 
 
-def _gated(x: Tensor, bundle: Tensor, activation: int) -> Tensor:
+def gated_hidden(x: Tensor, bundle: Tensor, activation: int) -> Tensor:
+    """The activation h. Shape: x [..,D], bundle [F,3,D] -> [..,F]."""
     gate, up, _ = bundle.unbind(1)
     return hidden_of(x, gate, up, None, _NAMES[activation])
 
@@ -125,13 +127,13 @@ def _with_scores(
 
 
 def _dense_shape(x: Tensor, bundle: Tensor, *_: Any) -> tuple[Tensor, Tensor, Tensor]:
-    return _like(x), x.new_empty(bundle.shape[0]), x.new_empty(bundle.shape[0])
+    return like(x), x.new_empty(bundle.shape[0]), x.new_empty(bundle.shape[0])
 
 
-@_define(
+@define(
     "Tensor x, Tensor bundle, Tensor indices, int layer, int activation",
     ("out",),
-    lambda x, bundle, indices, layer, activation: _like(x),
+    lambda x, bundle, indices, layer, activation: like(x),
 )
 def sparse_ffn(x: Tensor, bundle: Tensor, indices: Tensor, layer: int, activation: int) -> Tensor:
     """Gated FFN of the neurons ``indices[layer]`` alone, read in place from their bundles.
@@ -139,14 +141,14 @@ def sparse_ffn(x: Tensor, bundle: Tensor, indices: Tensor, layer: int, activatio
     Shape: x [..,S,D], bundle [F,3,D] (gate, up and down row of each neuron) or uint8 [F,bytes],
     indices int32 [L,K], each row ascending without repetition, then padding, -1 -> [..,S,D].
     """
-    x, kept = _floats(x, bundle[neurons_of(indices[layer])], gated=True)
-    return _gated(x, kept, activation) @ kept[:, 2]
+    x, kept = floats_of(x, bundle[neurons_of(indices[layer])], gated=True)
+    return gated_hidden(x, kept, activation) @ kept[:, 2]
 
 
-@_define(
+@define(
     "Tensor x, Tensor bundle, Tensor? bias, Tensor indices, int layer, int activation",
     ("out",),
-    lambda x, bundle, bias, indices, layer, activation: _like(x),
+    lambda x, bundle, bias, indices, layer, activation: like(x),
 )
 def plain_sparse_ffn(
     x: Tensor, bundle: Tensor, bias: Tensor | None, indices: Tensor, layer: int, activation: int
@@ -157,11 +159,11 @@ def plain_sparse_ffn(
     or None, indices int32 [L,K] -> [..,S,D].
     """
     neurons = neurons_of(indices[layer])
-    x, kept = _floats(x, bundle[neurons], gated=False)
+    x, kept = floats_of(x, bundle[neurons], gated=False)
     return _plain(x, kept, None if bias is None else bias[neurons], activation) @ kept[:, 1]
 
 
-@_define(
+@define(
     "Tensor x, Tensor bundle, Tensor score_weights, int activation",
     ("out", "abs_sum", "sq_sum"),
     _dense_shape,
@@ -173,11 +175,11 @@ def dense_ffn(
 
     Shape: x [1,S,D], bundle [F,3,D] or uint8 [F,bytes], score_weights [S] -> [1,S,D], [F], [F].
     """
-    x, bundle = _floats(x, bundle, gated=True)
-    return _with_scores(_gated(x, bundle, activation), bundle[:, 2], score_weights)
+    x, bundle = floats_of(x, bundle, gated=True)
+    return _with_scores(gated_hidden(x, bundle, activation), bundle[:, 2], score_weights)
 
 
-@_define(
+@define(
     "Tensor x, Tensor bundle, Tensor? bias, Tensor score_weights, int activation",
     ("out", "abs_sum", "sq_sum"),
     _dense_shape,
@@ -190,11 +192,11 @@ def plain_dense_ffn(
     Shape: x [1,S,D], bundle [F,2,D] or uint8 [F,bytes], bias [F] or None, score_weights [S]
     -> [1,S,D], [F], [F].
     """
-    x, bundle = _floats(x, bundle, gated=False)
+    x, bundle = floats_of(x, bundle, gated=False)
     return _with_scores(_plain(x, bundle, bias, activation), bundle[:, 1], score_weights)
 
 
-@_define(
+@define(
     "Tensor x, Tensor weight, Tensor? bias",
     ("out",),
     lambda x, weight, bias: x.new_empty((*x.shape[:-1], weight.shape[0])),
@@ -210,7 +212,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return torch.nn.functional.linear(_rounded(x), rows, bias)
 
 
-@_define(
+@define(
     "Tensor weight, Tensor indices, int width",
     ("out",),
     lambda weight, indices, width: weight.new_empty((*indices.shape, width), dtype=torch.float32),
@@ -225,16 +227,16 @@ def embedding(weight: Tensor, indices: Tensor, width: int) -> Tensor:
     return torch.from_numpy(rows).reshape(*indices.shape, width)
 
 
-@_define("Tensor x, Tensor weight, float eps", ("out",), lambda x, weight, eps: _like(x))
+@define("Tensor x, Tensor weight, float eps", ("out",), lambda x, weight, eps: like(x))
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """As ``glass_ir::rms_norm``. Shape: x [..,D], weight [D] -> [..,D]."""
     return x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps) * weight
 
 
-@_define(
+@define(
     "Tensor x, Tensor skip, Tensor weight, float eps",
     ("out", "sum"),
-    lambda x, skip, weight, eps: (_like(x), _like(x)),
+    lambda x, skip, weight, eps: (like(x), like(x)),
 )
 def add_rms_norm(x: Tensor, skip: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """rms_norm(x + skip), and the sum. Shape: x and skip [..,D] -> [..,D], [..,D]."""
@@ -249,7 +251,7 @@ def _attention_shape(
     return query.new_empty((*query.shape[:-1], heads * key_cache.shape[3]))
 
 
-@_define(
+@define(
     "Tensor query, Tensor? key, Tensor? value, Tensor(a!) key_cache, Tensor(b!) value_cache, "
     "Tensor position, Tensor cos, Tensor sin, int heads, float scale, int window, float softcap",
     ("out",),

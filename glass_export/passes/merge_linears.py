@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections import defaultdict
+from itertools import takewhile
 
 import torch
 from torch import fx
@@ -79,5 +80,13 @@ def _concatenate(graph: CapturedGraph, nodes: list[fx.Node]) -> fx.Node:
 
 def joined_name(names: list[str]) -> str:
     """``a.q.weight``, ``a.k.weight`` -> ``a.q+k.weight``; the parts that differ, joined by +."""
-    columns = list(zip(*(name.split(".") for name in names), strict=True))
-    return ".".join(c[0] if len(set(c)) == 1 else "+".join(c) for c in columns)
+    parts = [name.split(".") for name in names]
+    first, last = (_common([p[::step] for p in parts]) for step in (1, -1))
+    middles = [".".join(p[first : len(p) - last]) for p in parts]
+    return ".".join([*parts[0][:first], "+".join(middles), *parts[0][len(parts[0]) - last :]])
+
+
+def _common(rows: list[list[str]]) -> int:
+    """How many items all rows begin with."""
+    columns = zip(*rows, strict=False)
+    return sum(1 for _ in takewhile(lambda column: len(set(column)) == 1, columns))

@@ -8,6 +8,7 @@ from itertools import islice
 from pathlib import Path
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from glass_export import gguf_model, hf_folder
@@ -22,7 +23,7 @@ from glass_export.plan.costs import Costs, Stage
 from glass_export.plan.machine import available_memory, free_disk, same_disk
 from glass_export.recipe import Recipe
 from glass_export.sources import locate
-from glass_export.spec import FfnSite
+from glass_export.spec import EXPERT_WEIGHTS, FfnSite
 from glass_export.targets import load_target
 from glass_export.targets.base import ModelShapes
 
@@ -95,6 +96,7 @@ def make_plan(recipe: Recipe, output: Path, *, streamed: bool | None = None) -> 
         SourceError: the model's description cannot be found or read.
         RecipeError: the target has no such form.
         UnsupportedModelError: its configuration is not one that can be exported.
+        UnsupportedModelError: also where the target cannot run a mixture of experts.
         LoweringError: its sizes are not those of a form that the target has.
     """
     target, options = load_target(recipe.target.name), recipe.target
@@ -128,7 +130,7 @@ def make_plan(recipe: Recipe, output: Path, *, streamed: bool | None = None) -> 
         checkpoint=checkpoint,
         threads=torch.get_num_threads(),
     )
-    refused = _no_streaming(path, recipe)
+    refused = _no_streaming(path, recipe, shapes)
     return _with_disk(_with_memory(plan, costs, streamed, refused), costs, output)
 
 
@@ -140,8 +142,7 @@ def _own_memory() -> int | None:
 
 def model_shapes(empty: PreTrainedModel, sites: list[FfnSite]) -> ModelShapes:
     """Sizes of a model's weights; they may be on the meta device."""
-    linears = [empty.get_submodule(path) for site in sites for path in site.linears]
-    inside = {id(linear.get_parameter("weight")) for linear in linears}
+    inside = {id(weight) for site in sites for weight in _ffn_weights(empty, site)}
     matrices = {id(layer.weight): layer.weight for layer in streamable(empty)}
     outside = {key: weight for key, weight in matrices.items() if key not in inside}
     counted = inside | outside.keys()
@@ -149,7 +150,9 @@ def model_shapes(empty: PreTrainedModel, sites: list[FfnSite]) -> ModelShapes:
     heads = config.num_attention_heads
     groups = getattr(config, "num_key_value_heads", None) or heads
     return ModelShapes(
-        layers=len(sites),
+        layers=config.num_hidden_layers,
+        rows=sum(site.rows for site in sites),
+        routed=any(site.experts for site in sites),
         d_model=sites[0].d_model,
         d_ff=sites[0].d_ff,
         gated=sites[0].gate is not None,
@@ -159,6 +162,13 @@ def model_shapes(empty: PreTrainedModel, sites: list[FfnSite]) -> ModelShapes:
         tied=head is empty.get_input_embeddings().get_parameter("weight"),
         others=sum(p.numel() for p in empty.parameters() if id(p) not in counted),
     )
+
+
+def _ffn_weights(model: PreTrainedModel, site: FfnSite) -> list[nn.Parameter]:
+    """The matrices of a site."""
+    if site.experts:
+        return [model.get_submodule(site.path).get_parameter(name) for name in EXPERT_WEIGHTS]
+    return [model.get_submodule(path).get_parameter("weight") for path in site.linears]
 
 
 def _skeleton(path: Path) -> PreTrainedModel:
@@ -194,7 +204,7 @@ def _misfits(path: Path, empty: PreTrainedModel) -> tuple[str, ...]:
 
 def _other_parts(recipe: Recipe, shapes: ModelShapes, path: Path) -> dict[str, int]:
     """Everything of an artifact but FFNs, linears and embeddings."""
-    scores = shapes.layers * shapes.d_ff
+    scores = shapes.rows * shapes.d_ff
     tokenizer = path / "tokenizer.json"
     tables = 4 * recipe.export.max_length * shapes.cache_width
     found = {
@@ -208,8 +218,10 @@ def _other_parts(recipe: Recipe, shapes: ModelShapes, path: Path) -> dict[str, i
     return found
 
 
-def _no_streaming(path: Path, recipe: Recipe) -> str | None:
+def _no_streaming(path: Path, recipe: Recipe, shapes: ModelShapes) -> str | None:
     """Why weights cannot be read when they are used; None: they can."""
+    if shapes.routed:
+        return "the weights of experts cannot be streamed; use a machine with more memory"
     if path.is_file():
         return "the weights of a GGUF file cannot be streamed; give the safetensors checkpoint"
     if recipe.target.name == "executorch" and not recipe.target.custom_ops:

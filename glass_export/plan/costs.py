@@ -107,8 +107,8 @@ class Costs:
         cache = 4 * shapes.layers * rows * recipe.sequence_length * shapes.cache_width
         logits = 4 * 4 * max(rows * shapes.vocab_size, 1 << 22)
         saved = 4 * _SAVED_ROWS * shapes.layers * recipe.sequence_length * shapes.d_model
-        sums = 4 * 8 * RUNS * shapes.layers * shapes.d_ff
-        search = 8 * shapes.layers * _SEARCH_TOKENS * shapes.d_ff if self._searches else 0
+        sums = 4 * 8 * RUNS * shapes.rows * shapes.d_ff
+        search = 8 * shapes.rows * _SEARCH_TOKENS * shapes.d_ff if self._searches else 0
         return max(cache + logits, saved + logits, search + logits) + sums
 
     def _rounded_bytes(self, streamed: bool) -> int:
@@ -124,7 +124,7 @@ class Costs:
     def _lower_bytes(self) -> int:
         """One layer's FFN in float32 and as it is stored; ExecuTorch copies what it does itself."""
         options, shapes = self.recipe.target, self.shapes
-        layer = 4 * 2 * 3 * shapes.d_ff * shapes.d_model
+        layer = 4 * 2 * shapes.ffn_weights // shapes.layers
         if options.name != "executorch":
             return layer
         if not options.custom_ops:

@@ -68,7 +68,7 @@ class Driver:
         """Drive ``backend`` with the model's priors and the artifact's default selection."""
         self.backend = backend
         self.defaults = defaults
-        self._priors = Priors(priors)
+        self._priors = Priors(priors, routed=backend.dims.expert_rows > 0)
         self.reset()
         self.set_neurons(None)
 
@@ -115,7 +115,7 @@ class Driver:
         reused = self._cache.rewind(tokens, weights)
         for part, result in self._chunks(tokens, weights, reused):
             self._cache.prefilled(tokens[part], weights[part], result.statistics)
-        statistics = self._cache.statistics(dims.layers, dims.d_ff)
+        statistics = self._cache.statistics(dims.rows, dims.d_ff)
         return PrefillOutput(self._finite(result.logits[-1]), statistics, reused)
 
     def _chunks(
@@ -169,14 +169,14 @@ class Driver:
 
     def _select(self, selection: SelectionRecipe, watch: Stopwatch) -> IndexArray:
         dims = self.backend.dims
-        every = np.tile(np.arange(dims.d_ff, dtype=np.int32), (dims.layers, 1))
+        every = np.tile(np.arange(dims.d_ff, dtype=np.int32), (dims.rows, 1))
         self._refresh = None
         with watch.phase("select"):
             if min(self._budgets(selection)) == dims.d_ff:
                 self.backend.select(None)
                 return every
             with watch.phase("fusion"):
-                statistics = self._cache.statistics(dims.layers, dims.d_ff)
+                statistics = self._cache.statistics(dims.rows, dims.d_ff)
                 # At a dense start too, so that what cannot be chosen fails before the answer.
                 neurons = self._choose(statistics, selection)
             self.backend.select(None if selection.dense_start else neurons)
@@ -186,7 +186,7 @@ class Driver:
 
     def _budgets(self, selection: SelectionRecipe) -> tuple[int, ...]:
         dims = self.backend.dims
-        return layer_budgets(selection.density, dims.d_ff, dims.layers, selection.dense_layers)
+        return layer_budgets(selection.density, dims.d_ff, dims.rows, selection.dense_layers)
 
     def _choose(self, statistics: LocalStatistics, selection: SelectionRecipe) -> IndexArray:
         return select_neurons(statistics, self._priors, selection, self._budgets(selection))

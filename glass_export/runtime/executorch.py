@@ -72,7 +72,7 @@ class ExecuTorchBackend:
         _set_threads(wanted)
         self._prefill, self._decode = (_method(path, program, name) for name in _METHODS)
         every = np.arange(self.dims.d_ff, dtype=np.int32)
-        self._dense = torch.from_numpy(np.tile(every, (self.dims.layers, 1)))
+        self._dense = torch.from_numpy(np.tile(every, (self.dims.rows, 1)))
         self._neurons = self._dense
         self._dense_by_prefill = not manifest.target.custom_ops
         self._position = torch.zeros(1, dtype=torch.int64)

@@ -87,7 +87,7 @@ def checked_selection(
         selection = replace(defaults, **given)
     except RecipeError as problem:
         raise GenerationError(str(problem).removeprefix("selection.")) from problem
-    layer_budgets(selection.density, dims.d_ff, dims.layers, selection.dense_layers)
+    layer_budgets(selection.density, dims.d_ff, dims.rows, selection.dense_layers)
     return selection
 
 
@@ -158,11 +158,11 @@ def checked_neurons(indices: ArrayLike, dims: ModelDims) -> IndexArray:
             neurons in 0..F-1, ascending without repetition, and then nothing but padding.
     """
     array = np.asarray(indices)
-    fits = array.ndim == 2 and array.shape[0] == dims.layers and 1 <= array.shape[1] <= dims.d_ff
+    fits = array.ndim == 2 and array.shape[0] == dims.rows and 1 <= array.shape[1] <= dims.d_ff
     if not fits or array.dtype.kind not in "iu":
         raise GenerationError(
             f"neurons: got {array.dtype} of shape {list(array.shape)}, expected whole numbers of "
-            f"shape [{dims.layers}, K] with K from 1 to {dims.d_ff}"
+            f"shape [{dims.rows}, K] with K from 1 to {dims.d_ff}"
         )
     if array.min() < -1 or array.max() >= dims.d_ff:
         raise GenerationError(

@@ -101,9 +101,11 @@ def _search(
     selection: SelectionRecipe,
 ) -> _Found:
     starts = _starts(loaded)
+    routed = any(site.experts for site in sites)
     priors = {
         NullText(start=start): Priors(
-            measure_prior(loaded, sites, calibration, NullText(start=start)).statistics
+            measure_prior(loaded, sites, calibration, NullText(start=start)).statistics,
+            routed=routed,
         )
         for start in starts
     }
@@ -116,7 +118,8 @@ def _search(
     judge = Judge(model, texts, Chooser(priors, None))
     judge.compare([*candidates.fusions(selection, starts)])
     judge.compare([*candidates.settings(judge.best)])
-    layer_kl = judge.layer_kl(judge.best)
+    # Experts are too many to measure each alone, and keeping one dense gains little.
+    layer_kl = [] if routed else judge.layer_kl(judge.best)
     judge.compare([*candidates.dense_layers(judge.best, layer_kl)])
     info = SearchInfo(
         density=selection.density,

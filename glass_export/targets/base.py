@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, fx
 from transformers import PreTrainedModel
 
-from glass_export.errors import LoweringError
-from glass_export.graph import CapturedGraph, Weight, operand
+from glass_export.errors import LoweringError, UnsupportedModelError
+from glass_export.graph import CapturedGraph, Weight
 from glass_export.manifest import TargetInfo
 from glass_export.recipe import TargetRecipe
 from glass_export.spec import FfnSite, Statistic
@@ -37,17 +37,25 @@ class LoweringInput:
     options: TargetRecipe
     metadata: Mapping[str, object]
 
+    @property
+    def rows(self) -> int:
+        """Rows of scores, prior and indices: L."""
+        return sum(site.rows for site in self.sites)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelShapes:
     """Sizes of a model's weights, as far as targets store them differently.
 
-    ``gated``: whether FFNs have a gate; ``cache_width``: numbers of a token's keys in one layer;
-    ``matrices``: linears and embeddings outside the FFNs, [N,D], tied ones once; ``tied``: whether
-    the head is the embedding; ``others``: weights of norms and biases, in all.
+    ``rows``: of neurons, one a layer or one an expert of a layer, F in each; ``routed``: whether
+    there are experts; ``gated``: whether FFNs have a gate; ``cache_width``: numbers of a token's
+    keys in one layer; ``matrices``: linears and embeddings outside the FFNs, [N,D], tied ones once;
+    ``tied``: whether the head is the embedding; ``others``: weights of norms and biases, in all.
     """
 
     layers: int
+    rows: int
+    routed: bool
     d_model: int
     d_ff: int
     gated: bool
@@ -60,12 +68,22 @@ class ModelShapes:
     @property
     def ffn_weights(self) -> int:
         """Weights of all FFNs."""
-        return (3 if self.gated else 2) * self.layers * self.d_ff * self.d_model
+        return (3 if self.gated else 2) * self.rows * self.d_ff * self.d_model
 
     @property
     def weights(self) -> int:
         """All weights P."""
         return self.ffn_weights + self.others + sum(n * d for n, d in self.matrices)
+
+
+def require_expert_operators(shapes: ModelShapes, options: TargetRecipe) -> None:
+    """Raise UnsupportedModelError where a mixture of experts would have to do without them."""
+    if shapes.routed and not options.custom_ops:
+        raise UnsupportedModelError(
+            f"target {options.name}: a mixture of experts has no form of stock operators, which "
+            "cannot skip the experts that a token does not go through; use --custom-ops "
+            "(target.custom_ops=true)"
+        )
 
 
 class Target(Protocol):
@@ -83,6 +101,7 @@ class Target(Protocol):
 
         Raises:
             LoweringError: the target has no such form of weights of these sizes.
+            UnsupportedModelError: it has none of a mixture of experts.
         """
         ...
 
@@ -137,21 +156,44 @@ class SiteWeights:
         return Weight("bundle", (d_ff, len(self.inputs) + 1, d_model), self.down.dtype, load)
 
 
+class ExpertWeights(SiteWeights):
+    """Those of all experts of a layer: ``inputs`` is gate over up [E,2F,D], down is [E,D,F]."""
+
+    @property
+    def gated(self) -> bool:
+        """See SiteWeights."""
+        return True
+
+    def bundle(self) -> Weight:
+        """The matrices neuron by neuron, those of expert 0 first, [E F,3,D]; down is last."""
+        (gate_up,) = self.inputs
+        experts, d_model, d_ff = self.down.shape
+
+        def load() -> Tensor:
+            gate, up = gate_up.load().chunk(2, dim=1)
+            rows = torch.stack([gate, up, self.down.load().transpose(1, 2)], dim=2)
+            return rows.flatten(0, 1)
+
+        return Weight("bundle", (experts * d_ff, 3, d_model), self.down.dtype, load)
+
+
 def ffn_site(graph: CapturedGraph, sites: Sequence[FfnSite], node: fx.Node) -> FfnSite:
-    """The FFN that a scoring_ffn or sparse_ffn node is, known by its up weight.
+    """The FFN or experts that a node is, known by its down weight.
 
     Raises:
         LoweringError: it is none of ``sites``.
     """
-    up = graph.weight(operand(node, 2)).name
-    for site in sites:
-        if up == site.weights[-2]:
-            return site
-    raise LoweringError(f"{graph.name}: {up} is not the up weight of any FFN site")
+    known = {site.weights[-1]: site for site in sites}
+    for part in node.all_input_nodes:
+        if part.name in graph.weights and graph.weight(part).name in known:
+            return known[graph.weight(part).name]
+    raise LoweringError(f"{graph.name}: {node.name} has the down weight of no FFN site")
 
 
 def ffn_weights(graph: CapturedGraph, site: FfnSite) -> SiteWeights:
     """The weights of a site, as the graph holds them."""
     by_name = {weight.name: weight for weight in graph.weights.values()}
     *inputs, down = (by_name[name] for name in site.weights)
+    if site.experts:
+        return ExpertWeights(tuple(inputs), down, None)
     return SiteWeights(tuple(inputs), down, by_name.get(site.bias))

@@ -9,6 +9,8 @@ Legend: D model width, F FFN width, N output width.
 
 from __future__ import annotations
 
+import copy
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import BinaryIO
@@ -25,7 +27,7 @@ from glass_export.bundles import (
 )
 from glass_export.errors import LoweringError
 from glass_export.nn.streamed import Matrix, StreamedLinear, product_back
-from glass_export.spec import FfnSite
+from glass_export.spec import EXPERT_WEIGHTS, FfnSite
 from glass_export.targets.base import ModelShapes
 from glass_export.targets.rounding import (
     RoundedRows,
@@ -49,9 +51,7 @@ def native_bytes(shapes: ModelShapes, form: BundleFormat) -> dict[str, int]:
         LoweringError: a width is not a multiple of 32.
     """
     return {
-        "FFNs": shapes.layers
-        * shapes.d_ff
-        * bundle_bytes(shapes.d_model, form, gated=shapes.gated),
+        "FFNs": shapes.rows * shapes.d_ff * bundle_bytes(shapes.d_model, form, gated=shapes.gated),
         "linears and embeddings": sum(n * row_bytes(d, form) for n, d in shapes.matrices),
     }
 
@@ -80,6 +80,11 @@ def rounded_ffns(
     codec = row_codec(sites[0].d_model, form)
     with scratch_file() as scratch, ExitStack() as undo:
         for site in sites:
+            if site.experts:
+                with named(site.path):
+                    experts = _rounded_experts(model.get_submodule(site.path), form)
+                swap(undo, model, site.path, experts)
+                continue
             *inputs, last = site.linears
             for name in inputs:
                 layer = model.get_submodule(name)
@@ -89,6 +94,26 @@ def rounded_ffns(
                 replace = down or by_neurons(form)
                 swap(undo, model, last, replace(model.get_submodule(last), scratch))
         yield
+
+
+def _rounded_experts(module: nn.Module, form: BundleFormat) -> nn.Module:
+    """A shallow copy of experts with the weights of bundles, whose input is rounded, too."""
+    gate_up, down = (module.get_parameter(name) for name in EXPERT_WEIGHTS)
+    rows, neurons = gate_up.flatten(0, 1), down.transpose(1, 2).flatten(0, 1)
+    depth = gate_up.shape[2]
+    stored = (
+        row_codec(depth, form).rounded(rows).view_as(gate_up),
+        down_codec(depth, form).rounded(neurons).unflatten(0, (len(down), -1)).transpose(1, 2),
+    )
+    clone = copy.copy(module)
+    clone._parameters = {
+        name: nn.Parameter(weight, requires_grad=False)
+        for name, weight in zip(EXPERT_WEIGHTS, stored, strict=True)
+    }
+    clone._forward_pre_hooks = OrderedDict()
+    tokens = RoundedTokens()
+    clone.register_forward_pre_hook(lambda _, inputs: (tokens(inputs[0]), *inputs[1:]))
+    return clone
 
 
 def by_neurons(form: BundleFormat) -> Replace:

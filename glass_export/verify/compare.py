@@ -94,7 +94,7 @@ def _checks(backend: Backend, prompt: PromptReference, allowed: Tolerance) -> It
 def _prefill(
     backend: Backend, ids: NDArray[np.int64], position: int, chunk: int
 ) -> tuple[NDArray[np.float32], LocalStatistics]:
-    sums = LocalStatistics.zeros(backend.dims.layers, backend.dims.d_ff)
+    sums = LocalStatistics.zeros(backend.dims.rows, backend.dims.d_ff)
     for begin in range(0, len(ids), chunk):
         part = ids[begin : begin + chunk]
         weights, last = np.ones(len(part), np.float32), np.array([len(part) - 1])

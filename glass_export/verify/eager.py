@@ -170,7 +170,7 @@ def score_sums(
     model: PreTrainedModel, sites: list[FfnSite]
 ) -> Iterator[Callable[[], tuple[np.ndarray, np.ndarray]]]:
     """Inside the block FFNs sum abs(u) and u^2 over a pass; call the result for two [L,F]."""
-    unit: list[Tensor] = [torch.empty(0)] * len(sites)
+    unit: list[Tensor] = [torch.empty(0)] * sum(site.rows for site in sites)
 
     def hook(layer: int) -> Callable[[nn.Module, tuple[Tensor]], None]:
         def record(_: nn.Module, inputs: tuple[Tensor]) -> None:
@@ -196,8 +196,8 @@ def masked(
 
     Rows may end in padding, -1, which falls into a column that is dropped.
     """
-    masks = torch.zeros(len(sites), sites[0].d_ff + 1)
-    masks[torch.arange(len(sites))[:, None], torch.from_numpy(indices).long()] = 1.0
+    masks = torch.zeros(len(indices), sites[0].d_ff + 1)
+    masks[torch.arange(len(indices))[:, None], torch.from_numpy(indices).long()] = 1.0
     masks = masks[:, :-1]
 
     def hook(layer: int) -> Callable[[nn.Module, tuple[Tensor]], tuple[Tensor]]:

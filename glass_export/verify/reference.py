@@ -97,5 +97,6 @@ def logit_error(got: FloatArray, wanted: FloatArray) -> float:
 
 
 def score_error(got: FloatArray, wanted: FloatArray) -> float:
-    """Largest difference in units of a layer's largest score."""
-    return float((np.abs(got - wanted).max(-1) / wanted.max(-1)).max())
+    """Largest difference in units of a layer's largest score; an unused expert's are all 0."""
+    largest = np.maximum(wanted.max(-1), np.finfo(np.float32).tiny)
+    return float((np.abs(got - wanted).max(-1) / largest).max())

@@ -102,6 +102,38 @@ def test_the_whole_choice_is_the_reference(
     np.testing.assert_array_equal(chosen, expected)
 
 
+@given(
+    data=st.data(),
+    fusion=st.sampled_from(FUSIONS),
+    form=st.sampled_from(FORMS),
+    tau=st.sampled_from([0.0, 64.0]),
+)
+def test_a_choice_for_experts_is_the_reference(
+    any_core: NativeCore, data: st.DataObject, fusion: str, form: str, tau: float
+) -> None:
+    """Rows without tokens, and rows whose prior is the same everywhere, are among them."""
+    assume((fusion, form) != ("shrinkage", "griffin"))
+    rows, width = data.draw(shapes)
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    tokens = np.array(data.draw(st.lists(st.integers(0, 3), min_size=rows, max_size=rows)))
+    assume(tokens.any())
+    units = rng.dirichlet(np.ones(width), rows).astype(np.float32)
+    sums = LocalStatistics(np.sqrt(units) * tokens[:, None].astype(np.float32),
+                           units * tokens[:, None].astype(np.float32), 4.0)  # fmt: skip
+    known = rng.random((rows, width), np.float32)
+    known[rng.random(rows) < 0.3] = 0.25
+    name = "A" if form == "A" else "G"
+    recipe = SelectionRecipe(fusion=fusion, local=form, prior=name, tau=tau)  # type: ignore[arg-type]
+    k = data.draw(st.integers(1, width))
+    expected = scoring.select_neurons(sums, Priors({name: known}, routed=True), recipe, k)  # type: ignore[dict-item]
+    chosen = any_core.select_neurons(
+        (sums.abs_sum, sums.sq_sum, sums.tokens),
+        *(known, k),
+        **dict(fusion=fusion, local=form, lam=recipe.lam, tau=tau, routed=True),
+    )
+    np.testing.assert_array_equal(chosen, expected)
+
+
 squares = st.floats(0, width=32, allow_infinity=False) | st.sampled_from([0.0, -0.0, 1e-45, 1e-8])
 
 

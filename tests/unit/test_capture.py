@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import pytest
 import torch
 from tiny_models import CONFIGS, CONTEXT, D_FF, LAYERS, SHALLOW, tiny_model
@@ -36,7 +38,9 @@ def test_every_family_has_a_tiny_model() -> None:
 @pytest.mark.parametrize("family", CONFIGS)
 def test_sites_tell_where_and_how_wide(family: str) -> None:
     sites = find_ffns(tiny_model(family))
-    assert [s.layer for s in sites] == list(range(LAYERS))
+    dense = 1 if family == "qwen3_moe" else 0  # a first layer without experts, of another width
+    assert [s.layer for s in sites] == list(range(dense, LAYERS))
+    assert [s.row for s in sites] == [0, *accumulate(s.rows for s in sites)][:-1]
     assert {(s.d_model, s.d_ff) for s in sites} == {(64, D_FF)}
     others = {"gpt_neox": "gelu", "opt": "relu", "phi": "gelu_tanh"}
     wanted = "gelu_tanh" if "gemma" in family else others.get(family, "silu")
@@ -61,10 +65,14 @@ def test_an_ffn_with_biases_is_refused() -> None:
 @pytest.mark.parametrize("family", CONFIGS)
 def test_graphs_are_semantic_operators_only(family: str) -> None:
     layers = SHALLOW[family]
+    sites = find_ffns(tiny_model(family, layers=layers))
+    routed = sum(bool(site.experts) for site in sites)
     prefill, decode = (default_passes()(g).graph for g in captured(family, layers))
-    for graph, ffn in ((prefill, glass.scoring_ffn.default), (decode, glass.sparse_ffn.default)):
+    forms = (glass.scoring_ffn, glass.scoring_experts), (glass.sparse_ffn, glass.sparse_experts)
+    for graph, (ffn, experts) in zip((prefill, decode), forms, strict=True):
         assert calls(graph, glass.rotary_attention.default) == layers
-        assert calls(graph, ffn) == layers
+        assert calls(graph, ffn.default) == len(sites) - routed
+        assert calls(graph, experts.default) == calls(graph, glass.route.default) == routed
         assert not calls(graph, aten.transpose.int) and not calls(graph, glass.rope.default)
         assert sum(1 for n in graph.nodes() if "sym_size" in str(n.target)) == 0
     assert prefill.inputs[:4] == ("input_ids", "position", "score_weights", "logit_rows")
@@ -104,7 +112,7 @@ def test_weights_are_referred_to_not_copied() -> None:
 
 @pytest.mark.parametrize("family", CONFIGS)
 def test_capture_leaves_the_model_as_it_was(family: str) -> None:
-    model = tiny_model(family, layers=1)
+    model = tiny_model(family, layers=SHALLOW[family])
     tokens = torch.arange(20)[None]
     before, modules = model(tokens).logits, [type(m) for m in model.modules()]
     capture(model, find_ffns(model), max_length=CONTEXT)
@@ -116,7 +124,8 @@ def test_capture_leaves_the_model_as_it_was(family: str) -> None:
 def test_semantic_decode_is_the_eager_model_with_other_neurons_masked(family: str) -> None:
     model, length = tiny_model(family), 13
     sites = find_ffns(model)
-    kept = torch.stack([torch.randperm(D_FF)[:17].sort().values for _ in sites]).int()
+    rows = range(sum(site.rows for site in sites))
+    kept = torch.stack([torch.randperm(D_FF)[:17].sort().values for _ in rows]).int()
     tokens = torch.randint(0, 300, (1, length))
     with masked(model, sites, kept.numpy(), first=0):
         wanted = model(tokens).logits

@@ -47,7 +47,7 @@ def opened(exported: Exported) -> Iterator[Callable[[str], Session]]:
 
 @pytest.mark.parametrize("density", [1.0, 0.5])
 @pytest.mark.parametrize("prompt", PROMPTS.values(), ids=PROMPTS)
-@pytest.mark.parametrize("family", ["llama", "qwen2", "gemma3_text"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "gemma3_text", "qwen2_moe"])
 def test_answers_as_the_session(
     glass_run: Path,
     exported: Exported,

@@ -224,11 +224,12 @@ GLASS_API int32_t glass_core_select_neurons(const float* abs_sum, const float* s
                                             const double* weights,
                                             const glass::Selection* selection, int64_t layers,
                                             int64_t d_ff, const int64_t* budgets, int32_t* neurons,
-                                            int64_t k) {
+                                            int64_t k, int64_t routed) {
   const int64_t size = layers * d_ff;
   const glass::TokenSums sums{span(abs_sum, size), span(sq_sum, size), tokens};
-  const glass::Prior known{
+  glass::Prior known{
       span(prior, prior == nullptr ? 0 : size), {}, span(weights, weights == nullptr ? 0 : size)};
+  known.routed = routed != 0;
   auto scratch = scratch_of<uint32_t>(d_ff > 0 ? glass::select_neurons_scratch(d_ff) : 0);
   return code(glass::select_neurons(sums, known, *selection, layers, d_ff,
                                     span(neurons, layers * k), span(scratch), glass::serial(),

@@ -22,7 +22,8 @@ inline constexpr int64_t kSchemaVersion = 1;
 struct ModelInfo {
   std::string name;
   std::string family;
-  int64_t layers = 0;  // L
+  int64_t layers = 0;
+  int64_t expert_rows = 0;  // of a mixture of experts: one for every expert of a layer; else 0
   int64_t d_model = 0;
   int64_t d_ff = 0;  // F
   int64_t heads = 0;
@@ -32,6 +33,9 @@ struct ModelInfo {
   int64_t max_length = 0;     // context in tokens, prompt and answer together
   int64_t prefill_chunk = 0;  // most tokens of one prefill call
   std::vector<int64_t> eos_token_ids;
+
+  // Rows L of scores, priors and choices of neurons.
+  int64_t rows() const { return expert_rows > 0 ? expert_rows : layers; }
 };
 
 // A file of the artifact; the path is relative.

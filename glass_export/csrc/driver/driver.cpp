@@ -95,7 +95,7 @@ Result<LocalSums> Driver::sums_of(const PrefillViews& views,
 Outcome Driver::select(const SelectionSettings& settings) {
   refresh_.reset();
   refresh_figures_ = {};
-  Result<std::vector<int64_t>> budgets = layer_budgets(settings, model_.layers, model_.d_ff);
+  Result<std::vector<int64_t>> budgets = layer_budgets(settings, model_.rows(), model_.d_ff);
   if (!budgets) return budgets.failure().as(ErrorCode::kInvalidArgument);
   if (*std::min_element(budgets->begin(), budgets->end()) == model_.d_ff) return use_all();
   // At a dense start too, so that what cannot be chosen fails before the answer.
@@ -103,7 +103,7 @@ Outcome Driver::select(const SelectionSettings& settings) {
   Result<std::vector<int32_t>> chosen = choose(settings, sums);
   if (!chosen) return chosen.failure().as(ErrorCode::kInvalidArgument);
   if (settings.dense_start > 0 || settings.refresh > 0) {
-    refresh_.emplace(settings, sums, *chosen, model_.layers);
+    refresh_.emplace(settings, sums, *chosen, model_.rows());
   }
   return settings.dense_start > 0 ? use_all() : backend_->select(std::move(*chosen));
 }
@@ -119,16 +119,16 @@ Outcome Driver::use_all() {
 Result<std::vector<int32_t>> Driver::choose(const SelectionSettings& settings,
                                             const LocalSums& sums) {
   if (Outcome valid = check_rule(settings); !valid) return valid.failure();
-  Result<std::vector<int64_t>> budgets = layer_budgets(settings, model_.layers, model_.d_ff);
+  Result<std::vector<int64_t>> budgets = layer_budgets(settings, model_.rows(), model_.d_ff);
   if (!budgets) return budgets.failure();
   Result<Prior> prior = priors_.of(settings);
   if (!prior) return prior.failure();
   const int64_t most = *std::max_element(budgets->begin(), budgets->end());
   const Parallel parallel = backend_->parallel();
-  std::vector<int32_t> chosen(static_cast<size_t>(model_.layers * most));
+  std::vector<int32_t> chosen(static_cast<size_t>(model_.rows() * most));
   std::vector<uint32_t> scratch(select_neurons_scratch(model_.d_ff, parallel.threads));
   const Status status =
-      select_neurons(sums.view(), *prior, settings.rule, model_.layers, model_.d_ff, all(chosen),
+      select_neurons(sums.view(), *prior, settings.rule, model_.rows(), model_.d_ff, all(chosen),
                      all(scratch), parallel, all(std::as_const(*budgets)));
   if (status != Status::kOk) return selection_failure(status);
   return chosen;

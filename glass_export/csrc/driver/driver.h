@@ -87,7 +87,7 @@ class Driver {
   Result<Span<const float>> decode_by_refresh(int64_t token);
   Result<Span<const float>> check_logits(Span<const float> logits) const;
   Outcome check_cancelled() const;
-  size_t neuron_count() const { return static_cast<size_t>(model_.layers * model_.d_ff); }
+  size_t neuron_count() const { return static_cast<size_t>(model_.rows() * model_.d_ff); }
 
   std::unique_ptr<Backend> backend_;
   ModelInfo model_;

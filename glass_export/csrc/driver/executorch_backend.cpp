@@ -139,8 +139,8 @@ ExecutorchBackend::ExecutorchBackend(std::string path, std::unique_ptr<Module> m
                                      const ModelInfo& model)
     : path_(std::move(path)),
       module_(std::move(module)),
-      layers_(model.layers),
-      neurons_(static_cast<size_t>(model.layers * model.d_ff)) {
+      rows_(model.rows()),
+      neurons_(static_cast<size_t>(model.rows() * model.d_ff)) {
   for (size_t i = 0; i < neurons_.size(); ++i) {
     neurons_[i] = static_cast<int32_t>(static_cast<int64_t>(i) % model.d_ff);
   }
@@ -223,8 +223,8 @@ Outcome ExecutorchBackend::select(std::vector<int32_t> neurons) {
 }
 
 Result<Span<const float>> ExecutorchBackend::decode(int64_t token, int64_t position) {
-  const auto rows = static_cast<Size>(layers_);
-  const auto kept = static_cast<Size>(neurons_.size() / static_cast<size_t>(layers_));
+  const auto rows = static_cast<Size>(rows_);
+  const auto kept = static_cast<Size>(neurons_.size() / static_cast<size_t>(rows_));
   const Span<const int32_t> neurons = all(std::as_const(neurons_));
   auto outputs = module_->execute("decode", {view<int64_t>({1, 1}, {&token, 1}, ScalarType::Long),
                                              view<int64_t>({1}, {&position, 1}, ScalarType::Long),

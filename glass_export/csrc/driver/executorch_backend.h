@@ -37,7 +37,7 @@ class ExecutorchBackend final : public Backend {
 
   std::string path_;
   std::unique_ptr<Module> module_;
-  int64_t layers_;
+  int64_t rows_;
   std::vector<int32_t> neurons_;  // [L,K]
 };
 

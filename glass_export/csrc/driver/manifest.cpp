@@ -57,6 +57,8 @@ Outcome read_model(const Json& root, ModelInfo& model) {
       read(field(root, "target"), "prefill_chunk", model.prefill_chunk),
   });
   if (!sizes) return failure("model.", sizes.failure().message);
+  // Artifacts of versions that knew no experts say nothing of them.
+  model.expert_rows = std::max<int64_t>(0, id_of(field(dims, "expert_rows")));
   if (model.heads % model.kv_heads != 0) {
     return failure("heads (", model.heads, ") is not a multiple of kv_heads (", model.kv_heads, ")",
                    kAgain);

@@ -31,9 +31,10 @@ Outcome Priors::load(const std::string& path, const std::vector<std::string>& st
 
 Result<Prior> Priors::of(const SelectionSettings& settings) {
   const Fusion fusion = settings.rule.fusion;
-  if (fusion == Fusion::kLocal) return Prior();
+  if (fusion == Fusion::kLocal && !routed_) return Prior();
   if (Outcome found = require(settings.prior); !found) return found.failure();
   Prior prior(all(scores(settings.prior)));
+  prior.routed = routed_;
   if (fusion == Fusion::kBorda) {
     if (Outcome ranked = rank(settings.prior); !ranked) return ranked.failure();
     prior.ranks = all(std::as_const(ranks_[static_cast<size_t>(settings.prior)]));

@@ -16,7 +16,9 @@ namespace glass {
 
 class Priors {
  public:
-  Priors(int64_t layers, int64_t d_ff) : layers_(layers), d_ff_(d_ff) {}
+  // `routed`: of a mixture of experts, whose rows L are experts.
+  Priors(int64_t layers, int64_t d_ff, bool routed = false)
+      : layers_(layers), d_ff_(d_ff), routed_(routed) {}
 
   // Reads a prior.safetensors. Fails when one of `statistics` is missing, not float32 [L,F], or
   // holds NaN or infinity.
@@ -39,6 +41,7 @@ class Priors {
 
   int64_t layers_;
   int64_t d_ff_;
+  bool routed_;
   std::array<Scores, 4> scores_;               // [L,F] by Statistic; empty when not in the artifact
   std::array<std::vector<int32_t>, 4> ranks_;  // of scores_
   double sensitivity_ = 0;                     // of weights_

@@ -104,7 +104,7 @@ Result<std::unique_ptr<Session>> Session::open(const std::string& directory,
   Result<std::unique_ptr<TextCodec>> text = open_text_codec(*artifact);
   if (!text) return text.failure();
   const ModelInfo& model = artifact->model;
-  Priors priors(model.layers, model.d_ff);
+  Priors priors(model.rows(), model.d_ff, model.expert_rows > 0);
   const Outcome read = priors.load(artifact->file("prior.safetensors"), artifact->statistics);
   if (!read) return read.failure().as(ErrorCode::kArtifact);
   Result<std::unique_ptr<Backend>> backend = open_backend(*artifact, options.threads);

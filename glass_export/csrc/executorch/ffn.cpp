@@ -1,17 +1,11 @@
 // The feed-forward operators for ExecuTorch; schemas as in glass_export/ops/kernels.py.
-#include "glass/ffn.h"
-
 #include <optional>
 
-#include "executorch/adapter.h"
+#include "executorch/ffn_adapter.h"
 #include "packing/packed_bundles.h"
 
 namespace glass::executorch_ops {
-namespace {
 
-using OptionalTensor = std::optional<Tensor>;
-
-// float32 [F,3,D], or bytes [F,bundle_bytes]; of a plain FFN [F,2,D], where `ffn` is not gated.
 bool bundle_of(Context& context, const Tensor& x, const Tensor& bundle, FfnBundle& ffn) {
   bool fits = floats({&x});
   if (fits && bundle.scalar_type() == ScalarType::Byte) {
@@ -31,7 +25,11 @@ bool bundle_of(Context& context, const Tensor& x, const Tensor& bundle, FfnBundl
   return true;
 }
 
-// The same of a plain FFN, with its bias [F].
+namespace {
+
+using OptionalTensor = std::optional<Tensor>;
+
+// bundle_of a plain FFN, with its bias [F].
 bool plain_of(Context& context, const Tensor& x, const Tensor& bundle, const OptionalTensor& bias,
               FfnBundle& ffn) {
   ffn.gated = false;

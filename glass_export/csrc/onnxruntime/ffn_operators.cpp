@@ -4,9 +4,6 @@
 
 namespace glass::onnxruntime_ops {
 
-namespace {
-
-// The bundle's format follows from its element type and size.
 bool bundle_of(Call& call, const Tensor& x, const Tensor& bundle, bool gated, FfnBundle& ffn) {
   const int64_t d_model = x.last_size(), rows = bundle_rows(gated);
   ffn = {bundle.data, bundle.sizes[0], d_model, BundleFormat::kFloat32, gated};
@@ -24,6 +21,8 @@ bool bundle_of(Call& call, const Tensor& x, const Tensor& bundle, bool gated, Ff
                       bundle_bytes(BundleFormat::kInt8, d_model, gated),
                       bundle_bytes(BundleFormat::kInt4, d_model, gated));
 }
+
+namespace {
 
 // The bias of a plain FFN, input 3, which a node may leave out.
 bool read_bias(Call& call, FfnBundle& ffn) {

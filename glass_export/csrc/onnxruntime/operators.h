@@ -17,6 +17,7 @@
 #include <memory>
 #include <string>
 
+#include "glass/experts.h"
 #include "glass/ffn.h"
 #include "onnxruntime/call.h"
 #include "packing/packed_bundles.h"
@@ -45,6 +46,10 @@ class Attributes {
   const OrtApi& api_;
   const OrtKernelInfo* info_;
 };
+
+// The FFN's weights, gated or not, for tokens x; fails where they do not fit. The format follows
+// from the bundle's element type and size.
+bool bundle_of(Call& call, const Tensor& x, const Tensor& bundle, bool gated, FfnBundle& ffn);
 
 // x, the bundle, another input, and of a plain FFN the bias.
 template <bool kGated>
@@ -103,6 +108,45 @@ class DenseFfnOf {
 
 using DenseFfn = DenseFfnOf<true>;
 using PlainDenseFfn = DenseFfnOf<false>;
+
+// SparseExperts(x float [S,D], index int64 [S,k], weight float [S,k], bundle, indices int32 [L,K])
+// -> y float [S,D]: a mixture of experts, each with the neurons of its row of the indices. A bundle
+// is float [E F,3,D] or uint8 [E F,bundle_bytes()]. Attributes: int experts (E), int first_row
+// (that of expert 0), string activation.
+class SparseExperts {
+ public:
+  static constexpr const char* kName = "SparseExperts";
+  static constexpr ONNXTensorElementDataType kInputs[] = {kFloat, kInt64, kFloat, kAny, kInt32};
+  static constexpr ONNXTensorElementDataType kOutputs[] = {kFloat};
+  static constexpr size_t kRequiredInputs = 5;
+  static constexpr bool kKeepsShape = true;
+
+  OrtStatus* init(const Attributes& attributes);
+  void run(Call& call) const;
+
+ private:
+  int64_t experts_ = 0;
+  int64_t first_row_ = 0;
+  Activation activation_ = Activation::kSilu;
+};
+
+// DenseExperts(x, index, weight, bundle, score_weights float [S]) -> y float [S,D], abs_sum float
+// [E,F], sq_sum float [E,F]. Attributes: int experts, string activation.
+class DenseExperts {
+ public:
+  static constexpr const char* kName = "DenseExperts";
+  static constexpr ONNXTensorElementDataType kInputs[] = {kFloat, kInt64, kFloat, kAny, kFloat};
+  static constexpr ONNXTensorElementDataType kOutputs[] = {kFloat, kFloat, kFloat};
+  static constexpr size_t kRequiredInputs = 5;
+  static constexpr bool kKeepsShape = true;
+
+  OrtStatus* init(const Attributes& attributes);
+  void run(Call& call) const;
+
+ private:
+  int64_t experts_ = 0;
+  Activation activation_ = Activation::kSilu;
+};
 
 // Linear(x float [..,D], weight uint8 [N,row_bytes()], bias float [N]) -> y float [..,N]; the bias
 // is optional.

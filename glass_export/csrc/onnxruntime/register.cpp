@@ -29,6 +29,8 @@ class OperatorSet {
         dense_ffn_(api, threads),
         plain_sparse_ffn_(api, threads),
         plain_dense_ffn_(api, threads),
+        sparse_experts_(api, threads),
+        dense_experts_(api, threads),
         linear_(api, threads),
         embedding_(api, threads) {}
   ~OperatorSet() {
@@ -36,8 +38,9 @@ class OperatorSet {
   }
 
   OrtStatus* init() {
-    const OrtCustomOp* const all[] = {&sparse_ffn_,      &dense_ffn_, &plain_sparse_ffn_,
-                                      &plain_dense_ffn_, &linear_,    &embedding_};
+    const OrtCustomOp* const all[] = {&sparse_ffn_,      &dense_ffn_,      &plain_sparse_ffn_,
+                                      &plain_dense_ffn_, &sparse_experts_, &dense_experts_,
+                                      &linear_,          &embedding_};
     OrtStatus* status = api_.CreateCustomOpDomain(kDomain, &domain_);
     for (const OrtCustomOp* op : all) {
       if (status == nullptr) status = api_.CustomOpDomain_Add(domain_, op);
@@ -53,6 +56,8 @@ class OperatorSet {
   OperatorOf<DenseFfn> dense_ffn_;
   OperatorOf<PlainSparseFfn> plain_sparse_ffn_;
   OperatorOf<PlainDenseFfn> plain_dense_ffn_;
+  OperatorOf<SparseExperts> sparse_experts_;
+  OperatorOf<DenseExperts> dense_experts_;
   OperatorOf<Linear> linear_;
   OperatorOf<Embedding> embedding_;
   OrtCustomOpDomain* domain_ = nullptr;

@@ -1,5 +1,6 @@
 // The whole choice of neurons. Compiled without contraction: see scores.h.
 #include <algorithm>
+#include <cmath>
 
 #include "glass/scoring.h"
 #include "internal.h"
@@ -26,7 +27,8 @@ using internal::top_k_keys;
 Status check_selection(const TokenSums& sums, const Prior& prior, const Selection& selection,
                        int64_t size) {
   const bool uses_local = selection.fusion != Fusion::kGlobal;
-  const bool uses_prior = selection.fusion != Fusion::kLocal;
+  const bool uses_prior = selection.fusion != Fusion::kLocal || prior.routed;
+  if (prior.routed && !has_size(sums.sq_sum, size)) return Status::kInvalidArgument;
   if (uses_prior && !has_size(prior.scores, size)) return Status::kInvalidArgument;
   if (prior.ranks.size != 0 && !has_size(prior.ranks, size)) return Status::kInvalidArgument;
   if (prior.weights.size != 0 &&
@@ -82,14 +84,30 @@ bool make_ranks(const Score& score, int64_t d_ff, const LayerScratch& layer, int
   return true;
 }
 
+// Tokens of the row that begins at `begin`: squares of unit vectors add up to 1 a token.
+double row_tokens(const Choice& choice, int64_t begin) {
+  if (!choice.prior.routed) return choice.sums.tokens;
+  double sum = 0.0;
+  for (int64_t j = 0; j < choice.d_ff; ++j) {
+    sum += static_cast<double>(choice.sums.sq_sum.data[begin + j]);
+  }
+  return std::nearbyint(sum);
+}
+
+// Ranks of the prompt and of the prior; where one says nothing the other stands for it.
 template <class Local, class Global>
 bool borda_keys(const Choice& choice, const Local& local, const Global& global, int64_t begin,
-                const LayerScratch& layer) {
+                bool scored, const LayerScratch& layer) {
   const int32_t* known = choice.prior.ranks.data;
   if (known == nullptr && !make_ranks(global, choice.d_ff, layer, layer.prior_ranks)) return false;
-  if (!make_ranks(local, choice.d_ff, layer, layer.local_ranks)) return false;
-  fuse_ranks(layer.local_ranks, known == nullptr ? layer.prior_ranks : known + begin, choice.d_ff,
-             choice.selection.lam, layer.keys);
+  const int32_t* prior = known == nullptr ? layer.prior_ranks : known + begin;
+  if (scored && !make_ranks(local, choice.d_ff, layer, layer.local_ranks)) return false;
+  const int32_t* const own = scored ? layer.local_ranks : prior;
+  if (choice.prior.routed) {
+    const float* const scores = choice.prior.scores.data + begin;
+    if (std::count(scores, scores + choice.d_ff, scores[0]) == choice.d_ff) prior = own;
+  }
+  fuse_ranks(own, prior, choice.d_ff, choice.selection.lam, layer.keys);
   return true;
 }
 
@@ -97,22 +115,27 @@ bool borda_keys(const Choice& choice, const Local& local, const Global& global, 
 // not finite.
 bool fuse_layer(const Choice& choice, int64_t begin, const LayerScratch& layer) {
   const TokenSums& sums = choice.sums;
-  const auto local = local_score(sums, choice.selection.local, begin);
+  const double tokens = row_tokens(choice, begin);
+  const bool scored = tokens > 0.0;
+  const TokenSums row{sums.abs_sum, sums.sq_sum, tokens};
+  const auto local = local_score(row, choice.selection.local, begin);
   const auto global = [&](int64_t j) { return choice.prior.scores.data[begin + j]; };
   switch (choice.selection.fusion) {
     case Fusion::kBorda:
-      return borda_keys(choice, local, global, begin, layer);
+      return borda_keys(choice, local, global, begin, scored, layer);
     case Fusion::kShrinkage: {
-      const bool scored = sums.tokens > 0.0;
+      // Without tokens any weight is the prior alone.
+      const double tau = tokens + choice.selection.tau > 0.0 ? choice.selection.tau : 1.0;
       const double* weights = choice.prior.weights.size == 0 ? nullptr : choice.prior.weights.data;
       const auto fused = [&](int64_t j) {
-        return shrink(scored ? local(j) : 0.0f, sums.tokens, global(j), choice.selection.tau,
+        return shrink(scored ? local(j) : 0.0f, tokens, global(j), tau,
                       weights == nullptr ? 1.0 : weights[begin + j]);
       };
       return make_keys(choice.d_ff, fused, layer.keys);
     }
     case Fusion::kLocal:
-      return make_keys(choice.d_ff, local, layer.keys);
+      if (scored) return make_keys(choice.d_ff, local, layer.keys);
+      return make_keys(choice.d_ff, global, layer.keys);
     case Fusion::kGlobal:
       return make_keys(choice.d_ff, global, layer.keys);
   }

@@ -90,7 +90,7 @@ class OnnxRuntimeBackend:
     def _allocate(self) -> None:
         """Make the inputs and outputs whose memory stays the same."""
         dims = self.dims
-        shape = (dims.layers, dims.d_ff)
+        shape = (dims.rows, dims.d_ff)
         self._abs_sum, self._sq_sum = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
         self._position, self._token = np.zeros(1, np.int64), np.zeros((1, 1), np.int64)
         self._logits = np.empty((1, 1, dims.vocab_size), np.float32)

@@ -75,7 +75,7 @@ class BundleDecoder:
     def __init__(self, loader: Loader, dims: ModelDims, bind: Bind) -> None:
         self._graph = loader.load("decode", arena=True)
         bind(self._graph)
-        self._every = np.tile(np.arange(dims.d_ff, dtype=np.int32), (dims.layers, 1))
+        self._every = np.tile(np.arange(dims.d_ff, dtype=np.int32), (dims.rows, 1))
         self.select(None)
 
     def select(self, indices: IndexArray | None) -> None:

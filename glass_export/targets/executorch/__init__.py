@@ -24,7 +24,7 @@ from glass_export.recipe import TargetRecipe
 from glass_export.runtime.program_metadata import encode
 from glass_export.spec import FfnSite, GraphSignature, TensorSpec
 from glass_export.targets import integer
-from glass_export.targets.base import LoweringInput, ModelShapes
+from glass_export.targets.base import LoweringInput, ModelShapes, require_expert_operators
 from glass_export.targets.executorch import quantize
 from glass_export.targets.executorch.constants import ConstantStore
 from glass_export.targets.executorch.module import LoweredModule
@@ -42,6 +42,7 @@ def check(options: TargetRecipe) -> None:
 
 def weight_bytes(shapes: ModelShapes, options: TargetRecipe) -> dict[str, int]:
     """See targets.base.Target."""
+    require_expert_operators(shapes, options)
     if options.dtype != "fp32" and options.custom_ops:
         return integer.native_bytes(shapes, options.dtype)
     head = shapes.vocab_size * shapes.d_model
@@ -97,7 +98,7 @@ def lower(source: LoweringInput, folder: Path) -> TargetInfo:
 
 def _signatures(source: LoweringInput) -> dict[str, GraphSignature]:
     """Inputs and outputs of both methods. T, N <= prefill_chunk; K <= F."""
-    layers, d_ff = len(source.sites), source.sites[0].d_ff
+    layers, d_ff = source.rows, source.sites[0].d_ff
     vocabulary = source.metadata["vocab_size"]
     assert isinstance(vocabulary, int)
 

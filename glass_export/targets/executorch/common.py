@@ -38,17 +38,28 @@ def _positions(m: LoweredModule, node: fx.Node) -> Any:
     return (torch.arange(ids.shape[1]) + position)[None]
 
 
+def _route(m: LoweredModule, node: fx.Node) -> Any:
+    x, weight, count, normalise = map(m.value, node.args)
+    probabilities = torch.softmax(torch.mm(x, weight.t()), -1)
+    scores, index = torch.topk(probabilities, count, dim=-1)
+    return (scores / scores.sum(-1, keepdim=True) if normalise else scores), index
+
+
 COMMON: Mapping[Any, Translator] = {
     LINEAR: _linear,
     EMBEDDING: _embedding,
     torch.ops.glass_ir.positions.default: _positions,
     torch.ops.glass_ir.layer_norm.default: _layer_norm,
+    torch.ops.glass_ir.route.default: _route,
     **dict.fromkeys(
         (
             _ATEN.add.Tensor,
             _ATEN.mul.Tensor,
             _ATEN.div.Tensor,
             _ATEN.tanh.default,
+            _ATEN.sigmoid.default,
+            _ATEN.silu.default,
+            _ATEN.cat.default,
             _ATEN.reshape.default,
             _ATEN.split_with_sizes.default,
             _ATEN.index.Tensor,

@@ -111,9 +111,13 @@ class LoweredModule(nn.Module):
         """The stored rows of a linear or embedding node."""
         return self.get_buffer(self._rows_name(node))
 
+    def site(self, node: fx.Node) -> FfnSite:
+        """The FFN or experts that a node is."""
+        return ffn_site(self.source, self.sites, node)
+
     def ffn(self, node: fx.Node) -> dict[str, Tensor]:
         """The stored weights of an FFN node, by the dialect's names."""
-        site = ffn_site(self.source, self.sites, node)
+        site = self.site(node)
         parts = self.dialect.ffn_weights(ffn_weights(self.source, site))
         return {part: self.get_buffer(_ffn_name(site, part)) for part in parts}
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
+import glass_export.ops.expert_kernels
 import glass_export.ops.kernels  # noqa: F401  (registers torch.ops.glass)
 from glass_export.bundles import BundleFormat, bundle_bytes, quantise, row_bytes
 from glass_export.graph import Weight, shape_of
@@ -72,6 +73,29 @@ def _sparse_ffn(m: LoweredModule, node: fx.Node) -> Any:
     return _KERNELS.plain_sparse_ffn(m.value(x), ffn["bundle"], ffn.get("bias"), *rest)
 
 
+def _scoring_experts(m: LoweredModule, node: fx.Node) -> Any:
+    x, index, weight, _, _, score_weights, activation = node.args
+    return _KERNELS.dense_experts(
+        *map(m.value, (x, index, weight)),
+        m.ffn(node)["bundle"],
+        m.value(score_weights),
+        m.site(node).experts,
+        ACTIVATION_CODES[str(activation)],
+    )
+
+
+def _sparse_experts(m: LoweredModule, node: fx.Node) -> Any:
+    x, index, weight, _, _, indices, first_row, activation = node.args
+    return _KERNELS.sparse_experts(
+        *map(m.value, (x, index, weight)),
+        m.ffn(node)["bundle"],
+        m.value(indices),
+        m.site(node).experts,
+        first_row,
+        ACTIVATION_CODES[str(activation)],
+    )
+
+
 def _rotary_attention(m: LoweredModule, node: fx.Node) -> Any:
     """The caches are written in place, so only the first of the three outputs is a value."""
     return [_KERNELS.rotary_attention(*(m.value(argument) for argument in node.args)), None, None]
@@ -95,6 +119,8 @@ _FLOAT = Dialect(
         _IR.rotary_attention.default: _rotary_attention,
         _IR.scoring_ffn.default: _scoring_ffn,
         _IR.sparse_ffn.default: _sparse_ffn,
+        _IR.scoring_experts.default: _scoring_experts,
+        _IR.sparse_experts.default: _sparse_experts,
     },
     ffn_weights=_bundle,
     deferred=True,

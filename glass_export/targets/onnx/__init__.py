@@ -25,7 +25,7 @@ from glass_export.ops.kernels import ABI_VERSION
 from glass_export.recipe import TargetRecipe
 from glass_export.spec import FfnSite, TensorSpec
 from glass_export.targets import integer
-from glass_export.targets.base import LoweringInput, ModelShapes
+from glass_export.targets.base import LoweringInput, ModelShapes, require_expert_operators
 from glass_export.targets.onnx.builder import GraphBuilder
 from glass_export.targets.onnx.ffn import (
     FfnForm,
@@ -58,6 +58,7 @@ def check(options: TargetRecipe) -> None:
 
 def weight_bytes(shapes: ModelShapes, options: TargetRecipe) -> dict[str, int]:
     """See targets.base.Target."""
+    require_expert_operators(shapes, options)
     if options.dtype == "fp32":
         others = sum(n * d for n, d in shapes.matrices)
         return {"FFNs": 4 * shapes.ffn_weights, "linears and embeddings": 4 * others}
@@ -163,30 +164,28 @@ def _cache_spec(prefix: str, name: str, shape: tuple[object, ...]) -> TensorSpec
 
 def _declare_outputs(translation: Translation, source: LoweringInput) -> None:
     (output,) = (n for n in translation.source.graph.nodes if n.op == "output")
-    layers, d_ff = len(source.sites), source.sites[0].d_ff
+    rows, d_ff = source.rows, source.sites[0].d_ff
     for name, node in zip(translation.source.outputs, output.args[0], strict=True):
         if name == "logits":
-            rows: int | str = 1 if translation.source.name == "decode" else "N"
+            wanted: int | str = 1 if translation.source.name == "decode" else "N"
             vocabulary = int(shape_of(node)[-1])
-            spec = TensorSpec(name=name, dtype="float32", shape=(1, rows, vocabulary))
+            spec = TensorSpec(name=name, dtype="float32", shape=(1, wanted, vocabulary))
         elif "_cache." in name:
             spec = _cache_spec("present", name, shape_of(node))
         else:
-            spec = TensorSpec(name=name, dtype="float32", shape=(layers, d_ff))
+            spec = TensorSpec(name=name, dtype="float32", shape=(rows, d_ff))
         translation.builder.output(translation.value(node), spec)
 
 
 def _pack(source: LoweringInput, weights: WeightFile) -> GraphBuilder:
     """ffn_idx [L,K] -> the rows of the chosen neurons of every layer; padding, -1, has none."""
     builder = GraphBuilder("pack", weights)
-    indices = builder.input(
-        TensorSpec(name="ffn_idx", dtype="int32", shape=(len(source.sites), "K"))
-    )
+    indices = builder.input(TensorSpec(name="ffn_idx", dtype="int32", shape=(source.rows, "K")))
     are_neurons = builder.op(
         "GreaterOrEqual", indices, builder.constant("first", np.zeros(1, np.int32))
     )
     for site in source.sites:
-        layer = builder.constant(f"layer_{site.layer}", np.array(site.layer, np.int64))
+        layer = builder.constant(f"layer_{site.layer}", np.array(site.row, np.int64))
         row, is_neuron = (builder.op("Gather", x, layer, axis=0) for x in (indices, are_neurons))
         kept = builder.op("Compress", row, is_neuron, axis=0)
         specs = row_specs(source.prefill, site)

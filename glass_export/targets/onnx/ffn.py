@@ -41,8 +41,9 @@ from glass_export.targets.onnx.translate import (
 )
 from glass_export.targets.onnx.weights import Arrays
 
-_SCORING = torch.ops.glass_ir.scoring_ffn.default
-_SPARSE = torch.ops.glass_ir.sparse_ffn.default
+_GLASS_IR = torch.ops.glass_ir
+_SCORING = _GLASS_IR.scoring_ffn.default
+_SPARSE = _GLASS_IR.sparse_ffn.default
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,11 +254,43 @@ def _bundles(dtype: Dtype) -> FfnForm:
         name, inputs = _operator(t, node, dtype, "SparseFFN", indices)
         return t.builder.op(name, *inputs, domain=GLASS, layer=layer, activation=activation)
 
-    return FfnForm({_SCORING: scoring, _SPARSE: sparse}, _declare_indices)
+    def scoring_experts(t: Translation, node: fx.Node) -> Values:
+        x, index, weight, _, _, score_weights, activation = node.args
+        inputs = [*map(t.value, (x, index, weight)), _bundle(t, node, dtype)]
+        return t.builder.ops(
+            "DenseExperts",
+            [*inputs, t.value(score_weights)],
+            3,
+            domain=GLASS,
+            experts=t.site(node).experts,
+            activation=activation,
+        )
+
+    def sparse_experts(t: Translation, node: fx.Node) -> Values:
+        x, index, weight, _, _, indices, first_row, activation = node.args
+        return t.builder.op(
+            "SparseExperts",
+            *map(t.value, (x, index, weight)),
+            _bundle(t, node, dtype),
+            t.value(indices),
+            domain=GLASS,
+            experts=t.site(node).experts,
+            first_row=first_row,
+            activation=activation,
+        )
+
+    translators = {
+        _SCORING: scoring,
+        _SPARSE: sparse,
+        _GLASS_IR.scoring_experts.default: scoring_experts,
+        _GLASS_IR.sparse_experts.default: sparse_experts,
+    }
+    return FfnForm(translators, _declare_indices)
 
 
 def _declare_indices(t: Translation, node: fx.Node) -> None:
-    spec = TensorSpec(name=node.name, dtype="int32", shape=(len(t.sites), "K"))
+    rows = sum(site.rows for site in t.sites)
+    spec = TensorSpec(name=node.name, dtype="int32", shape=(rows, "K"))
     t.values[node] = t.builder.input(spec)
 
 
@@ -273,7 +306,10 @@ def _operator(
 
 
 def _bundle(t: Translation, node: fx.Node, dtype: Dtype) -> ir.Value:
-    """One layer's bundles: float32 [F,3,D] or [F,2,D], or the bytes of ``bundles.quantise``."""
+    """One layer's bundles: float32 [F,3,D] or [F,2,D], or the bytes of ``bundles.quantise``.
+
+    Those of experts lie one after the other, F being the neurons of all of them.
+    """
     site = t.site(node)
     floats = ffn_weights(t.source, site).bundle()
     name = f"ffn.{site.layer}.bundle"

@@ -213,6 +213,29 @@ def _stack(t: Translation, node: fx.Node) -> Values:
     return t.builder.op("Reshape", flat, t.ints(len(parts), -1))
 
 
+def _cat(t: Translation, node: fx.Node) -> Values:
+    parts = node.args[0]
+    assert isinstance(parts, (list, tuple))
+    axis = node.args[1] if len(node.args) > 1 else 0
+    return t.builder.ops("Concat", [t.value(p) for p in parts], 1, axis=axis)[0]
+
+
+def _silu(t: Translation, node: fx.Node) -> Values:
+    return t.builder.op("QuickGelu", t.value(node.args[0]), domain=MICROSOFT, alpha=1.0)
+
+
+def _route(t: Translation, node: fx.Node) -> Values:
+    x, weight, count, normalise = node.args
+    assert isinstance(count, int)
+    b = t.builder
+    logits = b.op("FusedMatMul", t.value(x), t.value(weight), domain=MICROSOFT, transB=1)
+    likeliest = b.ops("TopK", [b.op("Softmax", logits, axis=-1), t.ints(count)], 2, axis=-1)
+    if normalise:
+        total = b.op("ReduceSum", likeliest[0], t.ints(-1), keepdims=1)
+        likeliest[0] = b.op("Div", likeliest[0], total)
+    return likeliest
+
+
 def _getitem(t: Translation, node: fx.Node) -> Values:
     whole, index = node.args
     assert isinstance(whole, fx.Node) and isinstance(index, int)
@@ -225,6 +248,9 @@ TRANSLATORS: Mapping[Any, Translator] = {
     _ATEN.mul.Tensor: _binary("Mul"),
     _ATEN.div.Tensor: _binary("Div"),
     _ATEN.tanh.default: _unary("Tanh"),
+    _ATEN.sigmoid.default: _unary("Sigmoid"),
+    _ATEN.silu.default: _silu,
+    _ATEN.cat.default: _cat,
     _ATEN.reshape.default: _reshape,
     _ATEN.split_with_sizes.default: _split,
     _ATEN.index.Tensor: _index,
@@ -233,6 +259,7 @@ TRANSLATORS: Mapping[Any, Translator] = {
     _GLASS.layer_norm.default: _layer_norm,
     _GLASS.positions.default: _positions,
     _GLASS.rms_norm.default: _rms_norm,
+    _GLASS.route.default: _route,
     _GLASS.add_rms_norm.default: _add_rms_norm,
     _GLASS.rotary_attention.default: _rotary_attention,
 }

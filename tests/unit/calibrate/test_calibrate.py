@@ -5,12 +5,14 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 import torch
 from interruption import Stop, StopAfter
-from tiny_models import D_FF, LAYERS, tiny_model
+from tiny_models import D_FF, EXPERTS, LAYERS, tiny_model
 from torch.nn import functional
 from transformers import PreTrainedModel
 
@@ -77,6 +79,51 @@ def naive(
     return totals
 
 
+def naive_of_experts(model: PreTrainedModel, sequence: np.ndarray) -> np.ndarray:
+    """Sums [4,L,F] of the experts of transformers, by the inputs of their down projections.
+
+    ``functional.linear`` tells the expert by its weight; which tokens the rows of an expert are is
+    what the module's own code says: those of the first choice, then those of the second.
+    """
+    model = copy.deepcopy(model).double()
+    sites, linear = find_ffns(model), functional.linear
+    seen: dict[int, torch.Tensor] = {}
+    places: dict[int, torch.Tensor] = {}
+    routed: dict[int, torch.Tensor] = {}
+
+    def keep(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> Any:
+        for site in sites:
+            down = model.get_submodule(site.path).down_proj
+            offset = weight.data_ptr() - down.data_ptr()
+            if 0 <= offset < down.nbytes:
+                expert = offset // down[0].nbytes
+                x.retain_grad()
+                seen[site.row + expert] = x
+                places[site.row + expert] = (routed[site.row] == expert).T.nonzero()[:, 1]
+        return linear(x, weight, bias)
+
+    for site in sites:
+
+        def note(_: object, inputs: tuple[torch.Tensor, ...], row: int = site.row) -> None:
+            routed[row] = inputs[1]
+
+        model.get_submodule(site.path).register_forward_pre_hook(note)
+    model.set_experts_implementation("eager")
+    totals = np.zeros((4, sum(site.rows for site in sites), D_FF))
+    tokens = torch.tensor([[0, *sequence.tolist()]])
+    embedded = model.get_input_embeddings()(tokens).detach().requires_grad_()
+    with patch.object(functional, "linear", keep):
+        logits = model(inputs_embeds=embedded, use_cache=False).logits
+    functional.cross_entropy(logits[0, :-1], tokens[0, 1:], reduction="sum").backward()
+    for row, h in seen.items():
+        counted = places[row] > 0
+        hidden, taylor = (x.detach()[counted] for x in (h, h * h.grad))
+        unit = hidden / hidden.norm(dim=-1, keepdim=True)
+        forms = {"A": unit.abs(), "I": taylor.abs(), "G": unit**2, "F": taylor**2}
+        totals[:, row] = np.stack([forms[name].sum(0).numpy() for name in ORDER])
+    return totals
+
+
 @pytest.fixture
 def stop_after() -> Iterator[Callable[[str, int], None]]:
     yield lambda bar, tokens: log.configure(sink=StopAfter(bar, tokens))
@@ -99,6 +146,31 @@ def test_statistics_are_those_of_plain_autograd(family: str, prefix: tuple[int, 
     expected = naive(model, sequences, prefix)
     scale = expected.max(axis=(1, 2), keepdims=True)
     np.testing.assert_allclose(sums.values / scale, expected / scale, rtol=2e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize("family", ["mixtral", "qwen3_moe"])
+def test_statistics_of_experts_are_those_of_plain_autograd(family: str) -> None:
+    model = tiny_model(family)
+    sequence = np.random.default_rng(0).integers(2, 300, 24).astype(np.int32)
+    sums = measure(model, find_ffns(model), [sequence], (0,), NO_CACHE)
+    expected = naive_of_experts(model, sequence)
+    scale = expected.max(axis=(1, 2), keepdims=True)
+    np.testing.assert_allclose(sums.values / scale, expected / scale, rtol=2e-4, atol=1e-7)
+    layers = sums.routed.reshape(-1, EXPERTS).sum(1)
+    assert (layers == 2 * len(sequence)).all()  # two experts a token
+
+
+def test_an_expert_that_no_text_used_has_equal_neurons() -> None:
+    model = tiny_model("mixtral")
+    for layer in model.model.layers:
+        layer.mlp.gate.top_k = 1
+        layer.mlp.gate.weight[1] = -layer.mlp.gate.weight[0]  # one of the two is above 0
+        layer.mlp.gate.weight[2:] = 0
+    unused = np.arange(LAYERS * EXPERTS) % EXPERTS >= 2
+    for name, values in run(model).statistics.items():
+        value = D_FF**-0.5 if name in "AI" else 1 / D_FF
+        np.testing.assert_allclose(values[unused], value, rtol=1e-6)
+        assert (values[~unused].max(1) > values[~unused].min(1)).all()
 
 
 @pytest.mark.parametrize("family", FAMILIES)

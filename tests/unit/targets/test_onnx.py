@@ -13,11 +13,11 @@ import onnxruntime as ort
 import pytest
 import torch
 from tiny_models import (
-    CONFIGS,
     CONTEXT,
     D_FF,
     LAYERS,
     MAIN,
+    STOCK,
     VARIED,
     VOCABULARY,
     every,
@@ -42,7 +42,7 @@ Exported = Callable[[str], Path]
 ROLES = ("prefill", "decode", "pack")
 
 
-@pytest.fixture(params=every(*MAIN, *VARIED, of=CONFIGS))
+@pytest.fixture(params=every(*MAIN, *VARIED, of=STOCK))
 def family(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

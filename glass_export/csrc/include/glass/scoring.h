@@ -35,6 +35,9 @@ struct Prior {
   Span<const float> scores;
   Span<const int32_t> ranks;
   Span<const double> weights;
+  // Of a mixture of experts: the layers are rows, one an expert, and T of each is what its sq_sum
+  // add up to. `scores` are then needed for every fusion.
+  bool routed = false;
 
   Prior() = default;
   Prior(Span<const float> all_scores, Span<const int32_t> all_ranks = {},
@@ -77,7 +80,8 @@ size_t select_neurons_scratch(int64_t d_ff, int64_t threads = 1);
 
 // The whole choice: neurons [L,K] for a prompt; threads share the layers. budgets [L]: how many
 // each layer keeps, 1 to K, the rest of its row being kNeuronPadding; empty for K in every layer.
-// With T = 0 shrinkage keeps the prior alone, as the reference does.
+// With T = 0 shrinkage keeps the prior alone, as the reference does; so does every fusion in the
+// row of an expert without tokens.
 Status select_neurons(const TokenSums& sums, const Prior& prior, const Selection& selection,
                       int64_t layers, int64_t d_ff, Span<int32_t> neurons, Span<uint32_t> scratch,
                       const Parallel& parallel = serial(), Span<const int64_t> budgets = {});

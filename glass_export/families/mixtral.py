@@ -1,0 +1,8 @@
+"""Mixtral: experts at ``model.layers.*.mlp``."""
+
+from __future__ import annotations
+
+from glass_export.families.experts import find_expert_ffns
+
+MODEL_TYPE = "mixtral"
+find_ffns = find_expert_ffns

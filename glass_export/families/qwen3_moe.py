@@ -1,0 +1,8 @@
+"""Qwen3 MoE: experts at ``model.layers.*.mlp``."""
+
+from __future__ import annotations
+
+from glass_export.families.experts import find_expert_ffns
+
+MODEL_TYPE = "qwen3_moe"
+find_ffns = find_expert_ffns
