@@ -28,6 +28,7 @@ from glass_export.targets.base import LoweringInput, Target
 from glass_export.verify import require_passed, verify_artifact
 from glass_export.verify.eager import PROMPTS, make_reference
 from glass_export.verify.kept import kept_reference
+from glass_export.verify.process import verify_in_process
 from glass_export.verify.reference import REFERENCE_NAME, Reference
 
 
@@ -58,7 +59,11 @@ def export(recipe: Recipe, output: Path, *, streamed: bool | None = None) -> Man
         release_memory()
         if recipe.verify.enabled:
             writer.seal(manifest)
-            report = verify_artifact(writer.path, check_hashes=False)
+            report = (
+                verify_in_process(writer.path)
+                if plan.streamed
+                else verify_artifact(writer.path, check_hashes=False)
+            )
             require_passed(report)
             manifest = replace(manifest, verification=report)
         return writer.commit(manifest)
