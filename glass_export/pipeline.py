@@ -115,7 +115,7 @@ def _reference(
 ) -> Reference:
     """What the eager model computes in the number format of the target."""
     ranked, selection = Priors(settled.prior.statistics), settled.selection
-    dense = selection.dense_layers
+    dense, texts = selection.dense_layers, PROMPTS[: recipe.verify.prompts]
     budgets = layer_budgets(recipe.verify.density, sites[0].d_ff, len(sites), dense)
 
     def make() -> Reference:
@@ -125,6 +125,7 @@ def _reference(
                 sites,
                 loaded.tokenizer.encode,
                 lambda sums: select_neurons(sums, ranked, selection, budgets),
+                texts=texts,
                 tokens=recipe.verify.tokens,
                 max_length=recipe.export.max_length,
                 tolerance=recipe.verify.tolerance,
@@ -135,7 +136,7 @@ def _reference(
     key = {
         "model_sha256": loaded.source.sha256,
         "sites": [to_data(site) for site in sites],
-        "prompts": [loaded.tokenizer.encode(text) for text in PROMPTS],
+        "prompts": [loaded.tokenizer.encode(text) for text in texts],
         "prior": prior.hexdigest(),
         "selection": to_data(selection),
         "target": to_data(recipe.target),

@@ -45,8 +45,8 @@ _BACKWARD_READS = 2.6
 """How often a streamed weight is read for the same."""
 _SAVED_ROWS = 12
 """Activations [S,D] that a layer keeps for the backward pass."""
-_PROMPTS, _OTHER_PASSES = 4, 5
-"""Prompts of a reference; passes over each besides its greedy tokens."""
+_OTHER_PASSES = 5
+"""Passes over a prompt of a reference besides its greedy tokens."""
 _SEARCH_TEXTS, _SEARCH_TOKENS, _SEARCH_RULES = 12, 200, 16
 _SEARCH_WRITTEN = 2 * 3072
 """A recipe search: texts, tokens of one, rules that are run over each; tokens written for it."""
@@ -172,8 +172,12 @@ class Costs:
         return seconds
 
     def _reference(self, streamed: bool) -> float:
-        passes = _PROMPTS * (self.recipe.verify.tokens + _OTHER_PASSES)
-        return self._quantise() + passes * self._pass(streamed, 1, rounded=True)
+        return self._quantise() + self._passes * self._pass(streamed, 1, rounded=True)
+
+    @property
+    def _passes(self) -> int:
+        """Passes of a reference, and of the verification against it."""
+        return self.recipe.verify.prompts * (self.recipe.verify.tokens + _OTHER_PASSES)
 
     def _quantise(self) -> float:
         return self.shapes.weights / QUANTISE_RATE[self.recipe.target.dtype]
@@ -183,5 +187,4 @@ class Costs:
         return graphs + self._quantise() + self.artifact / HASH_RATE
 
     def _verify(self) -> float:
-        passes = _PROMPTS * (self.recipe.verify.tokens + _OTHER_PASSES)
-        return 2 + self.artifact / HASH_RATE + passes * self.artifact / (4 * RESIDENT_RATE)
+        return 2 + self.artifact / HASH_RATE + self._passes * self.artifact / (4 * RESIDENT_RATE)

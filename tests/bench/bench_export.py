@@ -4,13 +4,16 @@
     python tests/bench/bench_export.py random-1.5b random-7b --target onnx --target executorch
 
 Each export is a row, in a process of its own. Of kept results it uses but a model's priors, from
-the row before with the same model. A model is anything that
-`glass-export --model` takes, or a shape of SHAPES, whose checkpoint of random weights is made in
---scratch for the time of the rows: it is exported as int4 with custom operators, streamed, and
-calibrated on little text, see LITTLE. Peak memory is resident memory, which counts the pages of
-mapped files: of the process of the export, of the one that verifies (when streamed), and the
-largest sum of both. The bound is the larger of the artifact and four times a layer in float32.
-Prints a table, then one JSON line with the times of all stages. Linux only.
+the row before with the same model. A model is anything that `glass-export --model` takes, or a
+shape of SHAPES: a checkpoint of random weights, which is made in --scratch and removed after its
+rows, unless it is there already. It is exported as int4 with custom operators, streamed, calibrated
+on little text and verified with one prompt, see LITTLE. With --no-calibration priors are random, as
+those of random weights are: a text takes a pass over all weights for each of its tokens.
+
+Peak memory is resident memory, which counts the pages of mapped files: of the process of the
+export, of the one that verifies (when streamed), and the largest sum of both. The bound is the
+larger of the artifact and four times a layer in float32. Prints a table, then one JSON line with
+the times of all stages. Linux only.
 """
 
 from __future__ import annotations
@@ -36,7 +39,7 @@ from rich.table import Table
 
 sys.path.append(str(Path(__file__).parents[1]))  # what tests share
 
-INTERVAL = 0.05
+INTERVAL = 0.2
 """Seconds between two looks at the memory of all processes."""
 MB = 1e6
 DOWNLOADS = ("native", "models")
@@ -58,7 +61,8 @@ SHAPES = {
 """Those of Qwen2.5-1.5B and Qwen2.5-7B."""
 LITTLE = [
     "selection.mode=fixed", "calibration.tokens=256", "calibration.sequence_length=32",
-    "calibration.batch=8", "verify.tokens=2", "target.dtype=int4", "target.custom_ops=true",
+    "calibration.batch=8", "verify.prompts=1", "verify.tokens=2", "target.dtype=int4",
+    "target.custom_ops=true",
 ]  # fmt: skip
 
 
@@ -99,6 +103,7 @@ def main() -> None:
     parser.add_argument("--target", action="append", dest="targets")
     parser.add_argument("--set", action="append", default=[], dest="overrides")
     parser.add_argument("--stream", action="store_true", help="stream models that are not random")
+    parser.add_argument("--no-calibration", action="store_true", help="use random priors")
     parser.add_argument("--scratch", type=Path, help="where checkpoints and artifacts are written")
     parser.add_argument("--row", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -117,9 +122,10 @@ def main() -> None:
 
 @contextmanager
 def source(model: str, scratch: Path | None) -> Iterator[str]:
-    """What to export; a random checkpoint is there as long as the block runs."""
-    if model not in SHAPES:
-        yield model
+    """What to export; a random checkpoint that is made here goes when the block ends."""
+    there = scratch / model if scratch else Path(model)
+    if model not in SHAPES or there.is_dir():
+        yield str(there) if model in SHAPES else model
         return
     from random_checkpoint import write_checkpoint
     from transformers import Qwen2Config
@@ -152,6 +158,7 @@ def measured(path: str, model: str, target: str, options: argparse.Namespace) ->
     command = [sys.executable, __file__, path, "--row", "--target", target]
     command += [word for value in sets for word in ("--set", value)]
     command += ["--stream"] if random or options.stream else []
+    command += ["--no-calibration"] if options.no_calibration else []
     command += ["--scratch", str(options.scratch)] if options.scratch else []
     watched = Watched()
     with subprocess.Popen(command, stdout=subprocess.PIPE, encoding="utf-8") as process:
@@ -190,6 +197,8 @@ def row(model: str, target: str, options: argparse.Namespace) -> dict[str, Any]:
     recipe = resolve(model, [*options.overrides, f"target.name={target}"])
     if recipe.target.custom_ops:
         library("onnxruntime" if target == "onnx" else "executorch")  # built before the clock runs
+    if options.no_calibration:
+        pipeline.settle = random_priors
     log: dict[str, float] = {}
     plans, shapes = [], []
     for stage in STAGES:
@@ -206,15 +215,34 @@ def row(model: str, target: str, options: argparse.Namespace) -> dict[str, Any]:
     finally:
         shutil.rmtree(folder)
     (plan,), (model_shapes,) = plans, shapes
+    planned = plan.seconds - options.no_calibration * plan.stages["settle"].seconds
     return {
         "target": target, "dtype": recipe.target.dtype, "streamed": plan.streamed,
-        "threads": torch.get_num_threads(), "weights": plan.weights,
+        "threads": torch.get_num_threads(), "calibrated": not options.no_calibration,
+        "weights": plan.weights,
         "artifact": sum(file.size for file in manifest.files), "layer": layer_bytes(model_shapes),
         "seconds": seconds, "processor_seconds": sum(after[:4]) - sum(processor[:4]),
         "stages": log,
-        "plan": {"artifact": plan.artifact, "peak": plan.peak_memory, "seconds": plan.seconds,
+        "plan": {"artifact": plan.artifact, "peak": plan.peak_memory, "seconds": planned,
                  "stages": {name: asdict(stage) for name, stage in plan.stages.items()}},
     }  # fmt: skip
+
+
+def random_priors(loaded: Any, sites: list[Any], calibration: Any, selection: Any) -> Any:
+    """In place of search.settle: the recipe's rule with priors of random statistics."""
+    import numpy as np
+
+    from glass_export.calibrate.statistics import ORDER
+    from glass_export.prior import Prior
+    from glass_export.search import Settled
+
+    random = np.random.default_rng(0)
+    drawn = random.random((len(ORDER), len(sites), sites[0].d_ff), np.float32)
+    prior = Prior(
+        statistics=dict(zip(ORDER, drawn, strict=True)), tokens=1, seed=0, temperature=1.0,
+        model_sha256=loaded.source.sha256,
+    )  # fmt: skip
+    return Settled(selection, prior, None)
 
 
 def kept(function: Callable[..., Any], results: list[Any]) -> Callable[..., Any]:
@@ -246,7 +274,10 @@ def table(rows: list[dict[str, Any]]) -> Table:
                  peak["together"], plan["peak"])  # fmt: skip
         made.add_row(
             one["model"], one["target"],
-            f"{one['dtype']}, {'streamed' if one['streamed'] else 'in memory'}",
+            ", ".join([
+                one["dtype"], "streamed" if one["streamed"] else "in memory",
+                *([] if one["calibrated"] else ["not calibrated"]),
+            ]),
             *(f"{size / MB:,.0f}" for size in sizes),
             f"{highest / bound:.2f}, {peak['together'] / bound:.2f}",
             f"{one['seconds'] / 60:.1f}", f"{plan['seconds'] / 60:.1f}",

@@ -32,7 +32,7 @@ def test_a_fresh_artifact_passes_and_its_manifest_says_so(
     exported: Exported, family: str, target: str
 ) -> None:
     report = verify_artifact(exported(family, target))
-    assert report["passed"] and len(report["checks"]) == 9 * len(PROMPTS)
+    assert report["passed"] and len(report["checks"]) == 9 * len(PROMPTS) == 9 * VERIFY_PROMPTS
     assert report["tolerance"] == {"logits": SMOOTH_TOLERANCE, "scores": SMOOTH_TOLERANCE}
     manifest = Artifact.open(exported(family, target)).manifest
     assert manifest.verification is not None and manifest.verification["passed"]
