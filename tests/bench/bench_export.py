@@ -130,11 +130,14 @@ def source(model: str, scratch: Path | None) -> Iterator[str]:
     from random_checkpoint import write_checkpoint
     from transformers import Qwen2Config
 
+    from glass_export.load import release_memory
+
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         config = Qwen2Config(
             **SHAPES[model], max_position_embeddings=32768, bos_token_id=0, eos_token_id=1
         )
         write_checkpoint(Path(folder) / model, config)
+        release_memory()
         yield str(Path(folder) / model)
 
 

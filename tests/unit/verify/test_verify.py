@@ -16,7 +16,7 @@ from glass_export.artifact import Artifact
 from glass_export.errors import ArtifactError, VerificationError
 from glass_export.families import find_ffns
 from glass_export.pipeline import export
-from glass_export.recipe import resolve
+from glass_export.recipe import VERIFY_PROMPTS, resolve
 from glass_export.targets.executorch import quantize
 from glass_export.verify import require_passed, verify_artifact
 from glass_export.verify.compare import _mismatches
