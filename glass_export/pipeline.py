@@ -28,6 +28,7 @@ from glass_export.targets.base import LoweringInput, Target
 from glass_export.verify import require_passed, verify_artifact
 from glass_export.verify.eager import PROMPTS, make_reference
 from glass_export.verify.kept import kept_reference
+from glass_export.verify.process import verify_in_process
 from glass_export.verify.reference import REFERENCE_NAME, Reference
 
 
@@ -59,7 +60,11 @@ def export(recipe: Recipe, output: Path, *, streamed: bool | None = None) -> Man
         release_memory()
         if recipe.verify.enabled:
             writer.seal(manifest)
-            report = verify_artifact(writer.path, check_hashes=False)
+            report = (
+                verify_in_process(writer.path)
+                if plan.streamed
+                else verify_artifact(writer.path, check_hashes=False)
+            )
             require_passed(report)
             manifest = replace(manifest, verification=report)
         return writer.commit(manifest)
@@ -111,6 +116,7 @@ def _reference(
 ) -> Reference:
     """What the eager model computes in the number format of the target."""
     dims, selection = package.model_dims(loaded, sites), settled.selection
+    texts = PROMPTS[: recipe.verify.prompts]
     ranked = Priors(settled.prior.statistics, routed=dims.expert_rows > 0)
     budgets = layer_budgets(recipe.verify.density, dims.d_ff, dims.rows, selection.dense_layers)
 
@@ -121,6 +127,7 @@ def _reference(
                 sites,
                 loaded.tokenizer.encode,
                 lambda sums: select_neurons(sums, ranked, selection, budgets),
+                texts=texts,
                 tokens=recipe.verify.tokens,
                 max_length=recipe.export.max_length,
                 tolerance=recipe.verify.tolerance,
@@ -131,7 +138,7 @@ def _reference(
     key = {
         "model_sha256": loaded.source.sha256,
         "sites": [to_data(site) for site in sites],
-        "prompts": [loaded.tokenizer.encode(text) for text in PROMPTS],
+        "prompts": [loaded.tokenizer.encode(text) for text in texts],
         "prior": prior.hexdigest(),
         "selection": to_data(selection),
         "target": to_data(recipe.target),

@@ -19,6 +19,9 @@ from glass_export.selection import require_least, require_share
 
 Dtype = Literal["fp32", "int8", "int4"]
 
+VERIFY_PROMPTS = 4
+"""Prompts that verification knows: verify.eager.PROMPTS."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WheelPart:
@@ -157,17 +160,25 @@ def default_custom_ops(target: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VerifyRecipe:
-    """The gate at the end of an export. ``tokens``: greedy tokens compared on each prompt;
-    ``tolerance``: see verify.compare, None for what suits the number format.
+    """The gate at the end of an export.
+
+    ``prompts``: how many of the built-in ones are compared, the first is the shortest; ``tokens``:
+    greedy tokens of each; ``tolerance``: see verify.compare, None for what suits the number format.
     """
 
     enabled: bool = True
+    prompts: int = VERIFY_PROMPTS
     tokens: int = 64
     density: float = 0.5
     tolerance: float | None = None
 
     def __post_init__(self) -> None:
         require_least("verify.tokens", self.tokens, 1)
+        if not 1 <= self.prompts <= VERIFY_PROMPTS:
+            raise RecipeError(
+                f"verify.prompts: got {self.prompts}, expected 1 to {VERIFY_PROMPTS}, the number "
+                "of built-in prompts"
+            )
         require_share("verify.density", self.density)
         if self.tolerance is not None and not 0 < self.tolerance < math.inf:
             raise RecipeError(f"verify.tolerance: got {self.tolerance}, expected a number above 0")

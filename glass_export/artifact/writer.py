@@ -24,7 +24,7 @@ from typing import Self
 import filelock
 
 from glass_export.artifact.reader import CHECKSUM_NAME, PARTIAL_NAME, checksum_line, sha256, sibling
-from glass_export.errors import ArtifactError
+from glass_export.errors import ArtifactError, ResourceError
 from glass_export.log import logger, progress
 from glass_export.manifest import MANIFEST_NAME, FileEntry, Manifest
 
@@ -240,7 +240,12 @@ def sync(path: Path) -> None:
 
 
 def _is_disk_full(error: BaseException) -> bool:
-    """Whether ``error`` says that the disk is full; native libraries say it in words only."""
+    """Whether ``error`` says that the output's disk is full; native libraries do it in words only.
+
+    A ResourceError is about another place, and says which.
+    """
+    if isinstance(error, ResourceError):
+        return False
     if isinstance(error, OSError) and error.errno in _DISK_FULL:
         return True
     return any(word in str(error) for word in _DISK_FULL_WORDS)

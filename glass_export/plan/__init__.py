@@ -32,7 +32,6 @@ __all__ = ["Plan", "make_plan"]
 _HEADROOM = 0.9
 """Share of the available memory that an export may take."""
 _MOST_SHOWN = 3
-_PROMPTS = 4
 _TOKENIZER = 4 << 20
 _STORED_BYTES = 2
 """Of a weight in a checkpoint that is not on this machine yet."""
@@ -214,7 +213,7 @@ def _other_parts(recipe: Recipe, shapes: ModelShapes, path: Path) -> dict[str, i
         "graphs and manifest": shapes.layers * (48 << 10),
     }
     if recipe.verify.enabled:
-        found["verification"] = _PROMPTS * 4 * (3 * scores + 3 * shapes.vocab_size)
+        found["verification"] = recipe.verify.prompts * 4 * (3 * scores + 3 * shapes.vocab_size)
     return found
 
 

@@ -23,12 +23,13 @@ BASE_BYTES = {"onnx": 480 << 20, "executorch": 640 << 20}
 """Python with torch, transformers and the target's tools, after tracing: peak resident memory."""
 
 READ_RATE = 0.75e9
-"""Weights a second and core that are read from cached 16-bit files, widened and multiplied."""
-ROUNDED_READ_RATE = 0.6e9
+"""Weights a second and core that are read from cached 16-bit files, widened and multiplied; of a
+single matrix 1.0, whole models are not in the processor's caches."""
+ROUNDED_READ_RATE = 0.44e9
 """The same of int4 or int8 weights in a scratch file."""
-RESIDENT_RATE = 3.6e9
+RESIDENT_RATE = 3.7e9
 """Weights a second and core that a product of one token with weights in memory goes through."""
-PRODUCT_RATE = 35e9
+PRODUCT_RATE = 28e9
 """Products a second and core of matrices with 64 tokens or more."""
 QUANTISE_RATE = {"fp32": math.inf, "int8": 270e6, "int4": 65e6}
 """Weights a second that are quantised; it is done on one core."""
@@ -37,7 +38,8 @@ CAPTURE_SECONDS = 0.3
 EMIT_SECONDS = {"onnx": 0.05, "executorch": 0.6}
 """Translating both graphs to the target, for each layer."""
 HASH_RATE = 0.5e9
-"""Bytes a second that are hashed: the checkpoint before, the artifact twice after."""
+"""Bytes a second that are read from a disk and hashed: the checkpoint before, the artifact twice
+after. What is in memory is hashed at 1.5."""
 
 _BACKWARD = 3.4
 """Forward and backward pass, and the FFNs once more, in forward passes."""
@@ -45,8 +47,8 @@ _BACKWARD_READS = 2.6
 """How often a streamed weight is read for the same."""
 _SAVED_ROWS = 12
 """Activations [S,D] that a layer keeps for the backward pass."""
-_PROMPTS, _OTHER_PASSES = 4, 5
-"""Prompts of a reference; passes over each besides its greedy tokens."""
+_OTHER_PASSES = 5
+"""Passes over a prompt of a reference besides its greedy tokens."""
 _SEARCH_TEXTS, _SEARCH_TOKENS, _SEARCH_RULES = 12, 200, 16
 _SEARCH_WRITTEN = 2 * 3072
 """A recipe search: texts, tokens of one, rules that are run over each; tokens written for it."""
@@ -172,8 +174,12 @@ class Costs:
         return seconds
 
     def _reference(self, streamed: bool) -> float:
-        passes = _PROMPTS * (self.recipe.verify.tokens + _OTHER_PASSES)
-        return self._quantise() + passes * self._pass(streamed, 1, rounded=True)
+        return self._quantise() + self._passes * self._pass(streamed, 1, rounded=True)
+
+    @property
+    def _passes(self) -> int:
+        """Passes of a reference, and of the verification against it."""
+        return self.recipe.verify.prompts * (self.recipe.verify.tokens + _OTHER_PASSES)
 
     def _quantise(self) -> float:
         return self.shapes.weights / QUANTISE_RATE[self.recipe.target.dtype]
@@ -183,5 +189,4 @@ class Costs:
         return graphs + self._quantise() + self.artifact / HASH_RATE
 
     def _verify(self) -> float:
-        passes = _PROMPTS * (self.recipe.verify.tokens + _OTHER_PASSES)
-        return 2 + self.artifact / HASH_RATE + passes * self.artifact / (4 * RESIDENT_RATE)
+        return 2 + self.artifact / HASH_RATE + self._passes * self.artifact / (4 * RESIDENT_RATE)

@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from glass_export.bundles import (
     row_bytes,
     unpack_down,
 )
+from glass_export.errors import ResourceError
 from glass_export.graph import Weight
 from glass_export.nn.streamed import Matrix, StreamedEmbedding, StreamedLinear, blocks
 from glass_export.nn.streamed import with_matrix as with_matrix
@@ -78,7 +79,10 @@ class RoundedRows:
     Args:
         exact: The weights; they are read once, now.
         codec: How they are rounded.
-        scratch: A file opened for reading and writing; the rows are appended to it.
+        scratch: See scratch_file; the rows are appended to it.
+
+    Raises:
+        ResourceError: it cannot be written, as when the disk is full.
     """
 
     def __init__(self, exact: Matrix, codec: Codec, scratch: BinaryIO) -> None:
@@ -86,8 +90,7 @@ class RoundedRows:
         self._decode, self._scratch = codec.decode, scratch
         self._offset = scratch.seek(0, os.SEEK_END)
         for first, end in blocks(exact.shape):
-            scratch.write(np.ascontiguousarray(codec.encode(exact.rows(first, end).numpy())).data)
-        scratch.flush()
+            _append(scratch, codec.encode(exact.rows(first, end).numpy()))
         self._row_bytes = (scratch.tell() - self._offset) // self.shape[0]
 
     def rows(self, start: int, stop: int) -> Tensor:
@@ -134,10 +137,22 @@ def with_weight_of(layer: nn.Module, other: nn.Module) -> nn.Module:
 
 @contextmanager
 def scratch_file() -> Iterator[BinaryIO]:
-    """A file without a name in the cache directory, gone when the block ends."""
+    """An unbuffered file without a name in the cache directory, gone when the block ends."""
     cache_dir().mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=cache_dir()) as file:
-        yield file
+    with tempfile.TemporaryFile(dir=cache_dir(), buffering=0) as file:
+        yield cast(BinaryIO, file)
+
+
+def _append(scratch: BinaryIO, rows: Bytes) -> None:
+    left = np.ascontiguousarray(rows).reshape(-1).data
+    try:
+        while left:
+            left = left[scratch.write(left) :]
+    except OSError as problem:
+        raise ResourceError(
+            f"rounded weights: cannot be written to {cache_dir()} ({problem}); free some space "
+            "there, or set GLASS_EXPORT_CACHE to a folder on another disk"
+        ) from problem
 
 
 def _floats(weight: Tensor) -> FloatArray:

@@ -51,18 +51,20 @@ def make_reference(
     encode: Callable[[str], list[int]],
     choose: Choose,
     *,
+    texts: tuple[str, ...] = PROMPTS,
     tokens: int,
     max_length: int,
     tolerance: float | None = None,
     smooth: bool = True,
 ) -> Reference:
-    """Compute the reference of the built-in prompts.
+    """Compute the reference of prompts.
 
     Args:
         model: The eager model, in eval mode.
         sites: Its FFNs.
         encode: Tokeniser; gives token ids with the model's special tokens.
         choose: Neuron choice for the sparse part.
+        texts: The prompts.
         tokens: Greedy tokens N for each prompt, as far as the context allows.
         max_length: Context length of the artifact.
         tolerance: Error that counts as equal, of logits and scores alike; see Tolerance. None: the
@@ -70,8 +72,8 @@ def make_reference(
         smooth: Whether the model computes without rounding its activations.
     """
     prompts, errors = [], []
-    with torch.no_grad(), progress("eager reference", len(PROMPTS), "prompts") as task:
-        for text in PROMPTS:
+    with torch.no_grad(), progress("eager reference", len(texts), "prompts") as task:
+        for text in texts:
             ids = torch.tensor(encode(text))[: max(1, max_length // 4)]
             count = max(2, min(tokens, max_length - 2 * len(ids)))
             prompts.append(_prompt(model, sites, ids, choose, count))

@@ -106,6 +106,8 @@ def test_unknown_model(model: str, message: str) -> None:
         ("calibration.temperature=0", "calibration.temperature: got 0.0"),
         ("calibration.tokens=0", "calibration.tokens: got 0, expected at least 1"),
         ("verify.density=0", "verify.density: got 0.0"),
+        ("verify.prompts=0", "verify.prompts: got 0, expected 1 to 4"),
+        ("verify.prompts=5", "verify.prompts: got 5, expected 1 to 4"),
     ],
 )
 def test_bad_override(override: str, message: str) -> None:

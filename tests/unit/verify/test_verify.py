@@ -16,7 +16,7 @@ from glass_export.artifact import Artifact
 from glass_export.errors import ArtifactError, VerificationError
 from glass_export.families import find_ffns
 from glass_export.pipeline import export
-from glass_export.recipe import resolve
+from glass_export.recipe import VERIFY_PROMPTS, resolve
 from glass_export.targets.executorch import quantize
 from glass_export.verify import require_passed, verify_artifact
 from glass_export.verify.compare import _mismatches
@@ -32,7 +32,7 @@ def test_a_fresh_artifact_passes_and_its_manifest_says_so(
     exported: Exported, family: str, target: str
 ) -> None:
     report = verify_artifact(exported(family, target))
-    assert report["passed"] and len(report["checks"]) == 9 * len(PROMPTS)
+    assert report["passed"] and len(report["checks"]) == 9 * len(PROMPTS) == 9 * VERIFY_PROMPTS
     assert report["tolerance"] == {"logits": SMOOTH_TOLERANCE, "scores": SMOOTH_TOLERANCE}
     manifest = Artifact.open(exported(family, target)).manifest
     assert manifest.verification is not None and manifest.verification["passed"]
