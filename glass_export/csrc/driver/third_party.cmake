@@ -16,6 +16,7 @@ glass_require(GLASS_TOKENIZERS_DIR third-party/pcre2/CMakeLists.txt tokenizers_c
 glass_require(GLASS_LLAMA_CPP_DIR common/jinja/runtime.h llama_cpp)
 
 set(PCRE2_BUILD_PCRE2_8 ON)
+set(PCRE2_STATIC_PIC ON)
 foreach(unneeded PCRE2_BUILD_TESTS PCRE2_BUILD_PCRE2GREP PCRE2_SUPPORT_LIBBZ2 PCRE2_SUPPORT_LIBZ
                  PCRE2_SUPPORT_LIBEDIT PCRE2_SUPPORT_LIBREADLINE BUILD_SHARED_LIBS)
   set(${unneeded} OFF)
