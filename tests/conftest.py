@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import host_jvm
 import native_build
 import pytest
 
@@ -62,3 +63,19 @@ def native_tests() -> Path:
 def glass_run(native_tests: Path) -> Path:
     """The program glass_run, with its tokenizer."""
     return native_tests / "csrc" / "run" / "glass_run"
+
+
+@pytest.fixture(scope="session")
+def jni_test(native_tests: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
+    """``jni_test(command, *arguments)``: what the Java library's test program prints."""
+    classes = tmp_path_factory.mktemp("classes")
+    host_jvm.compile_java(sorted((host_jvm.LIBRARY / "src").rglob("*.java")), classes)
+
+    def run(*arguments: str | Path) -> str:
+        outcome = host_jvm.run_java(
+            "ai.glass.JniTest", *arguments, classpath=[classes], libraries=native_tests / "jni"
+        )
+        assert "JNI" not in outcome.stdout + outcome.stderr, outcome.stdout + outcome.stderr
+        return outcome.stdout
+
+    return run
