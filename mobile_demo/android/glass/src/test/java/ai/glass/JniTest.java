@@ -176,14 +176,23 @@ public final class JniTest {
   private static void cancelledByAnotherThread(GlassSession session) throws Exception {
     try (Cancellation cancellation = new Cancellation()) {
       CountDownLatch started = new CountDownLatch(1);
+      CountDownLatch cancelled = new CountDownLatch(1);
       Thread stopper =
           new Thread(
               () -> {
                 await(started);
                 cancellation.cancel();
+                cancelled.countDown();
               });
       stopper.start();
-      Answer answer = session.generate(endless(), cancellation, piece -> started.countDown());
+      Answer answer =
+          session.generate(
+              endless(),
+              cancellation,
+              piece -> {
+                started.countDown();
+                await(cancelled);
+              });
       stopper.join();
       check(answer.finishReason == FinishReason.CANCELLED, answer.finishReason.toString());
     }
@@ -284,11 +293,11 @@ public final class JniTest {
     return Request.chat(List.of(new Message("user", text)));
   }
 
-  /** Longer than the tests wait: the context is its only end. */
+  /** Its only end is that of the context. */
   private static Request endless() {
-    Request request = chat("hello");
+    Request request = chat("the quick brown fox");
     request.maxNewTokens = 100_000;
-    request.temperature = 1;
+    request.reset = true;
     return request;
   }
 
