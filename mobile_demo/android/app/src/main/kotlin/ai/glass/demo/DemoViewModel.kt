@@ -68,7 +68,7 @@ class DemoViewModel(application: Application, saved: SavedStateHandle) :
 
     fun refresh() = current.update { it.copy(artifacts = artifactsIn(app.artifacts)) }
 
-    fun open(artifact: File) {
+    fun openArtifact(artifact: File) {
         opened = artifact.path
         chat.clear()
         viewModelScope.launch { engine.open(artifact, chosen.value.threads) }
@@ -128,7 +128,7 @@ class DemoViewModel(application: Application, saved: SavedStateHandle) :
                 importArtifact(found, target) { progress ->
                     current.update { it.copy(importing = progress) }
                 }
-                open(target)
+                openArtifact(target)
             }
             current.update { it.copy(importing = null) }
             refresh()

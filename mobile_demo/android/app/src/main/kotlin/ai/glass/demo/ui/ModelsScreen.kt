@@ -52,7 +52,7 @@ fun ModelsScreen(model: DemoViewModel, chat: () -> Unit) {
         LazyColumn {
             items(state.artifacts, key = File::getPath) { artifact ->
                 Artifact(artifact, engine) {
-                    model.open(artifact)
+                    model.openArtifact(artifact)
                     chat()
                 }
             }
