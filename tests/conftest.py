@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import host_jvm
 import native_build
 import pytest
 
@@ -63,3 +64,24 @@ def native_tests() -> Path:
 def glass_run(native_tests: Path) -> Path:
     """The program glass_run, with its tokenizer."""
     return native_tests / "csrc" / "run" / "glass_run"
+
+
+@pytest.fixture(scope="session")
+def java_classes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Java library and its test program, compiled."""
+    classes = tmp_path_factory.mktemp("classes")
+    host_jvm.compile_java(sorted((host_jvm.LIBRARY / "src").rglob("*.java")), classes)
+    return classes
+
+
+@pytest.fixture(scope="session")
+def jni_test(native_tests: Path, java_classes: Path) -> Callable[..., str]:
+    """``jni_test(command, *arguments)``: what the Java library's test program prints."""
+
+    def run(*arguments: str | Path) -> str:
+        libraries = native_tests / "jni"
+        return host_jvm.run_java(
+            "ai.glass.JniTest", *arguments, classpath=[java_classes], libraries=libraries
+        )
+
+    return run

@@ -9,6 +9,7 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
+import host_jvm
 from filelock import FileLock
 
 from glass_export import llama_cpp, native, tokenizers_cpp
@@ -20,7 +21,8 @@ MOBILE = ROOT / "mobile_demo" / "core"
 
 def everything() -> Path:
     """Build folder of mobile_demo/core with ExecuTorch; in its folder ``csrc`` are the core, the
-    ExecuTorch operators, the driver and glass_run. All C and C++ tests are built, too.
+    ExecuTorch operators, the driver and glass_run. All C and C++ tests are built, too, and the
+    library for Java where there is a JDK.
     """
     executorch = native.executorch_folder()
     return _build(
@@ -28,6 +30,7 @@ def everything() -> Path:
         f"-DCMAKE_PREFIX_PATH={executorch}",
         "-DGLASS_BUILD_TESTS=ON",
         "-DGLASS_BUILD_RUN=ON",
+        f"-DGLASS_BUILD_JNI={'ON' if host_jvm.find_jdk() else 'OFF'}",
         *_mobile("executorch"),
         source=MOBILE,
     )

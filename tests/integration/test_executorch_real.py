@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from itertools import zip_longest
 from pathlib import Path
 
+import conversation
+import host_jvm
 import numpy as np
 import pytest
 import runner
@@ -100,6 +102,16 @@ def test_glass_run_takes_token_ids(glass_run: Path, artifact: Path, session: Ses
 def test_glass_run_refuses_what_the_context_cannot_hold(glass_run: Path, artifact: Path) -> None:
     told = runner.refusal(glass_run, artifact, "--prompt", "one two three " * 300, code=1)
     assert "the context holds 512" in told and "shorten the prompt" in told
+
+
+@pytest.mark.skipif(host_jvm.find_jdk() is None, reason=host_jvm.NO_JDK)
+@pytest.mark.parametrize("density", [1.0, 0.5])
+def test_java_holds_the_same_conversation(
+    jni_test: Callable[..., str], artifact: Path, density: float
+) -> None:
+    expected = conversation.greedy_lines(artifact, LIMIT, density)
+    arguments = (str(LIMIT), str(density), *conversation.QUESTIONS)
+    assert jni_test("converse", artifact, *arguments).splitlines() == expected
 
 
 @pytest.mark.parametrize("density", [1.0, 0.5])

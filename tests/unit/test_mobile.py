@@ -6,10 +6,9 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import conversation
 import native_build
 import pytest
-
-from glass_export.runtime import Session
 
 Exported = Callable[..., Path]
 
@@ -44,16 +43,14 @@ def test_c_interface_on_an_emulated_arm_processor(artifact: Path, tmp_path: Path
 @pytest.mark.parametrize("density", ["1.0", "0.5"])
 def test_a_conversation_as_the_session(native_tests: Path, artifact: Path, density: str) -> None:
     """The same greedy tokens in every turn, and as many of them reused."""
-    questions = ["the quick brown fox", "and the lazy dog?", "é😀 你好"]
-    expected, messages = [], []
-    with Session.open(artifact) as session:
-        for question in questions:
-            messages.append({"role": "user", "content": question})
-            answer = session.generate(messages, max_new_tokens=8, density=float(density))
-            reused = answer.stats.reused_tokens
-            expected.append(f"{reused}: {' '.join(map(str, answer.token_ids))}".rstrip())
-            messages.append({"role": "assistant", "content": answer.text})
-    command = [native_tests / "tests" / "glass_chat", artifact, "8", density, *questions]
+    expected = conversation.greedy_lines(artifact, 8, float(density))
+    command = [
+        native_tests / "tests" / "glass_chat",
+        artifact,
+        "8",
+        density,
+        *conversation.QUESTIONS,
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == expected
     assert int(expected[1].partition(":")[0]) > 0
