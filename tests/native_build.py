@@ -36,17 +36,17 @@ def everything() -> Path:
     )
 
 
-def mobile(sanitize: str) -> Path:
-    """Build folder of mobile_demo/core and its tests over a fake engine, instrumented:
-    ``address,undefined`` or ``thread``.
+def sanitized(kind: str) -> Path:
+    """Build folder of mobile_demo/core over a fake engine, the core and all their tests,
+    instrumented: ``address,undefined`` or ``thread``.
+
+    Nothing of ExecuTorch is in it, whose libraries come without instrumentation.
     """
-    options = (f"-DGLASS_SANITIZE={sanitize}", *_mobile("none"))
-    return _build(f"mobile {sanitize}", *options, source=MOBILE)
+    return _build(f"sanitize {kind}", f"-DGLASS_SANITIZE={kind}", *_engineless(), source=MOBILE)
 
 
-def mobile_on_arm() -> Path:
-    """The same for 64-bit Arm, not instrumented, to be run in an emulator."""
-    return _build("mobile aarch64", *_ARM, *_mobile("none"), source=MOBILE)
+def _engineless() -> tuple[str, ...]:
+    return ("-DGLASS_BUILD_TESTS=ON", *_mobile("none"))
 
 
 def _mobile(engine: str) -> tuple[str, ...]:
@@ -58,14 +58,6 @@ def _third_party() -> tuple[str, ...]:
         f"-DGLASS_TOKENIZERS_DIR={tokenizers_cpp.fetch().resolve()}",
         f"-DGLASS_LLAMA_CPP_DIR={llama_cpp.fetch().resolve()}",
     )
-
-
-def core(sanitize: str) -> Path:
-    """Build folder of the core and its tests, instrumented: ``address,undefined`` or ``thread``.
-
-    Nothing of ExecuTorch is in it, whose libraries come without instrumentation.
-    """
-    return _build(f"sanitize {sanitize}", "-DGLASS_BUILD_TESTS=ON", f"-DGLASS_SANITIZE={sanitize}")
 
 
 _CROSS_COMPILER, _EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
@@ -90,8 +82,8 @@ def can_emulate_arm() -> bool:
 
 
 def arm() -> Path:
-    """Build folder of the core and its tests for 64-bit Arm, which ctest runs in an emulator."""
-    return _build("aarch64", "-DGLASS_BUILD_TESTS=ON", *_ARM)
+    """The same as :func:`sanitized` for 64-bit Arm, not instrumented, to be run in an emulator."""
+    return _build("aarch64", *_ARM, *_engineless(), source=MOBILE)
 
 
 def run_test(program: Path, *arguments: str | Path, prefix: tuple[str, ...] = ()) -> None:

@@ -15,7 +15,7 @@ def test_cpp_tests_pass(native_tests: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("sanitize", ["address,undefined", "thread"])
 def test_cpp_tests_of_the_core_pass_under_sanitizers(sanitize: str) -> None:
-    native_build.ctest(native_build.core(sanitize))
+    native_build.ctest(native_build.sanitized(sanitize))
 
 
 @pytest.mark.slow

@@ -21,7 +21,7 @@ def emulated_core() -> Iterator[Callable[[], RemoteCore]]:
 
     @cache
     def start() -> RemoteCore:
-        server = native_build.arm() / "tests" / "core_server"
+        server = native_build.arm() / "csrc" / "tests" / "core_server"
         return RemoteCore([*native_build.EMULATED, str(server)])
 
     yield start

@@ -25,14 +25,14 @@ def test_c_interface(native_tests: Path, artifact: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("sanitize", ["address,undefined", "thread"])
 def test_c_interface_under_sanitizers(artifact: Path, sanitize: str) -> None:
-    build = native_build.mobile(sanitize)
+    build = native_build.sanitized(sanitize)
     native_build.run_test(build / "tests" / "test_glass", artifact)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not native_build.can_emulate_arm(), reason=native_build.NO_EMULATOR)
 def test_c_interface_on_an_emulated_arm_processor(artifact: Path, tmp_path: Path) -> None:
-    build = native_build.mobile_on_arm()
+    build = native_build.arm()
     native_build.run_test(build / "tests" / "test_glass", artifact, prefix=native_build.EMULATED)
     stripped = tmp_path / "libglass.so"
     library = build / "tests" / "libglass_fake.so"
