@@ -143,7 +143,7 @@ int main() {
   Random random(11);
   ThreadParallel threads(3);
   for (const int64_t tokens : {1, 3, 70}) {
-    for (const Parallel& parallel : {serial(), threads.parallel()}) {
+    for (const Parallel& parallel : {serial(), threads.get()}) {
       test_dense(tokens, parallel, random);
       test_sparse(tokens, parallel, random);
     }
