@@ -21,6 +21,8 @@ from glass_export.targets.base import ModelShapes
 
 BASE_BYTES = {"onnx": 480 << 20, "executorch": 640 << 20}
 """Python with torch, transformers and the target's tools, after tracing: peak resident memory."""
+VERIFY_BYTES = {"onnx": 120 << 20, "executorch": 560 << 20}
+"""Of the process that verifies a streamed export: Python with the runtime, before the artifact."""
 
 READ_RATE = 0.75e9
 """Weights a second and core that are read from cached 16-bit files, widened and multiplied; of a
@@ -47,6 +49,8 @@ _BACKWARD_READS = 2.6
 """How often a streamed weight is read for the same."""
 _SAVED_ROWS = 12
 """Activations [S,D] that a layer keeps for the backward pass."""
+_LAYER_COPIES = 2.7
+"""A layer's FFN in float32 while it is put together and quantised, in times its size."""
 _OTHER_PASSES = 5
 """Passes over a prompt of a reference besides its greedy tokens."""
 _SEARCH_TEXTS, _SEARCH_TOKENS, _SEARCH_RULES = 12, 200, 16
@@ -78,6 +82,7 @@ class Costs:
         base = BASE_BYTES[options.name]
         held = 0 if streamed else 4 * self.shapes.weights
         blocks = 4 * 3 * BLOCK if streamed else 0
+        verifier = VERIFY_BYTES[options.name] if streamed else 0
         found = {
             "load": Stage(memory=base + held, seconds=self._load(streamed)),
             "settle": Stage(
@@ -88,7 +93,7 @@ class Costs:
                 seconds=self._reference(streamed),
             ),
             "lower": Stage(memory=base + held + self._lower_bytes(), seconds=self._lower()),
-            "verify": Stage(memory=base + self._loaded_bytes(), seconds=self._verify()),
+            "verify": Stage(memory=base + verifier + self._loaded_bytes(), seconds=self._verify()),
         }
         if not self.recipe.verify.enabled:
             del found["reference"], found["verify"]
@@ -126,7 +131,7 @@ class Costs:
     def _lower_bytes(self) -> int:
         """One layer's FFN in float32 and as it is stored; ExecuTorch copies what it does itself."""
         options, shapes = self.recipe.target, self.shapes
-        layer = 4 * 2 * shapes.ffn_weights // shapes.layers
+        layer = int(4 * _LAYER_COPIES * shapes.ffn_weights / shapes.layers)
         if options.name != "executorch":
             return layer
         if not options.custom_ops:
@@ -137,13 +142,14 @@ class Costs:
     def _loaded_bytes(self) -> int:
         """The artifact on its runtime, with the packed copies of integers.
 
-        These are of the chosen neurons, or with stock operators of everything.
+        These are of the chosen neurons, or with stock operators of everything. ONNX Runtime's caches
+        take nothing until they are written to.
         """
         options = self.recipe.target
         chosen = self.shapes.ffn_weights / self.shapes.weights * self.recipe.verify.density
         packed = 0.0 if options.dtype == "fp32" else chosen if options.custom_ops else 1.0
         cache = 4 * 2 * self.shapes.layers * self.recipe.export.max_length * self.shapes.cache_width
-        return int((1 + packed) * self.artifact) + cache
+        return int((1 + packed) * self.artifact) + (cache if options.name == "executorch" else 0)
 
     # Time.
 
