@@ -1,6 +1,7 @@
 """Bytes and time of a decoded token of a mixture of experts, dense and sparse.
 
-    PYTHONPATH=tests python tests/bench/bench_experts.py [--target onnx] [--dtype int8] [--density 0.5]
+    PYTHONPATH=tests python tests/bench/bench_experts.py [--target onnx] [--dtype int8] \\
+        [--density 0.5]
 
 exports a model of random weights, so that its speed is of interest alone: 4 layers of width 512
 with 32 experts of width 512, of which a token takes 4. Dense and sparse tokens take turns. Prints a
