@@ -183,6 +183,8 @@ def operator_samples() -> dict[str, tuple[object, tuple[object, ...]]]:
     q, kv = torch.randn(1, 3, HEADS * WIDTH), torch.randn(1, 3, GROUPS * WIDTH)
     settings = (HEADS, 0.25, 0, 0.0)
     kept = torch.tensor([[1, -1]], dtype=torch.int32)
+    tokens, experts = x[0], (torch.randn(4, 2 * 40, 24), torch.randn(4, 24, 40))
+    mixture = (tokens, torch.tensor([[0, 3], [1, 0], [3, 2]]), torch.rand(3, 2), *experts)
     return {
         "layer_norm": (ops.layer_norm, (x, weight, weight, 1e-5)),
         "rms_norm": (ops.rms_norm, (x, weight, 1e-5)),
@@ -196,6 +198,9 @@ def operator_samples() -> dict[str, tuple[object, tuple[object, ...]]]:
         ),
         "scoring_ffn": (ops.scoring_ffn, (x, *ffn_weights(), None, torch.ones(3), "silu")),
         "sparse_ffn": (ops.sparse_ffn, (x, *ffn_weights(), None, kept, 0, "silu")),
+        "route": (ops.route, (tokens, torch.randn(4, 24), 2, True)),
+        "scoring_experts": (ops.scoring_experts, (*mixture, torch.ones(3), "silu")),
+        "sparse_experts": (ops.sparse_experts, (*mixture, kept.expand(4, -1), 0, "silu")),
     }
 
 
