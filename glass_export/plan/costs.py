@@ -49,7 +49,7 @@ _BACKWARD_READS = 2.6
 """How often a streamed weight is read for the same."""
 _SAVED_ROWS = 12
 """Activations [S,D] that a layer keeps for the backward pass."""
-_LAYER_COPIES = 2.7
+_LAYER_COPIES = 2.3
 """A layer's FFN in float32 while it is put together and quantised, in times its size."""
 _OTHER_PASSES = 5
 """Passes over a prompt of a reference besides its greedy tokens."""
