@@ -142,8 +142,8 @@ class Costs:
     def _loaded_bytes(self) -> int:
         """The artifact on its runtime, with the packed copies of integers.
 
-        These are of the chosen neurons, or with stock operators of everything. ONNX Runtime's caches
-        take nothing until they are written to.
+        These are of the chosen neurons, or with stock operators of everything. The caches of
+        ONNX Runtime take nothing until they are written to.
         """
         options = self.recipe.target
         chosen = self.shapes.ffn_weights / self.shapes.weights * self.recipe.verify.density
