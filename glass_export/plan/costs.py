@@ -49,7 +49,7 @@ _BACKWARD_READS = 2.6
 """How often a streamed weight is read for the same."""
 _SAVED_ROWS = 12
 """Activations [S,D] that a layer keeps for the backward pass."""
-_LAYER_COPIES = 2.7
+_LAYER_COPIES = 2.3
 """A layer's FFN in float32 while it is put together and quantised, in times its size."""
 _OTHER_PASSES = 5
 """Passes over a prompt of a reference besides its greedy tokens."""
@@ -142,8 +142,8 @@ class Costs:
     def _loaded_bytes(self) -> int:
         """The artifact on its runtime, with the packed copies of integers.
 
-        These are of the chosen neurons, or with stock operators of everything. ONNX Runtime's
-        caches take nothing until they are written to.
+        These are of the chosen neurons, or with stock operators of everything. The caches of
+        ONNX Runtime take nothing until they are written to.
         """
         options = self.recipe.target
         chosen = self.shapes.ffn_weights / self.shapes.weights * self.recipe.verify.density
