@@ -49,8 +49,9 @@ test-tasks: setup  ## Tests of `eval --tasks`, with lm-eval (290 MB)
 	$(BIN)/python -m pip install --quiet -e '.[tasks]'
 	$(BIN)/pytest tests/unit/evaluate/test_tasks.py tests/unit/cli/test_tasks.py
 
-mobile-test: setup  ## Tests of mobile_demo, also under sanitizers and in an emulator of Arm
-	$(BIN)/pytest tests/unit/test_mobile.py tests/cpp/test_run.py
+mobile-test: setup  ## Tests of mobile_demo: C, Java, Kotlin, sanitizers, an emulator of Arm
+	$(BIN)/pytest tests/unit/test_mobile.py tests/unit/test_mobile_sources.py tests/unit/test_jni.py \
+	    tests/unit/test_kotlin.py tests/unit/test_swift.py tests/cpp/test_run.py
 
 lint: setup  ## ruff, mypy and the import contracts
 	$(BIN)/ruff check .

@@ -1,15 +1,16 @@
 #include "driver/json.h"
 
 #include <fstream>
-#include <iterator>
+#include <sstream>
 
 namespace glass {
 
 Result<std::string> read_file(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   if (file) {
-    std::string text{std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
-    if (!file.bad()) return text;
+    std::ostringstream text;
+    text << file.rdbuf();
+    if (!file.bad()) return text.str();
   }
   return failure(path, ": cannot be read; give a whole artifact directory")
       .as(ErrorCode::kArtifact);

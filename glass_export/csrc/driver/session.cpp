@@ -1,6 +1,7 @@
 #include "driver/session.h"
 
 #include <algorithm>
+#include <future>
 #include <utility>
 
 #include "driver/answer_stream.h"
@@ -101,13 +102,16 @@ Result<std::unique_ptr<Session>> Session::open(const std::string& directory,
     if (Outcome sound = artifact->check_hashes(nullptr); !sound) return sound.failure();
   }
   if (Outcome fits = check_memory(*artifact, options); !fits) return fits.failure();
+  // The engine loads on another thread, where there is one: half of the time is the tokenizer's.
+  std::future<Result<std::unique_ptr<Backend>>> opening =
+      std::async([&] { return open_backend(*artifact, options.threads); });
   Result<std::unique_ptr<TextCodec>> text = open_text_codec(*artifact);
   if (!text) return text.failure();
   const ModelInfo& model = artifact->model;
   Priors priors(model.rows(), model.d_ff, model.expert_rows > 0);
   const Outcome read = priors.load(artifact->file("prior.safetensors"), artifact->statistics);
   if (!read) return read.failure().as(ErrorCode::kArtifact);
-  Result<std::unique_ptr<Backend>> backend = open_backend(*artifact, options.threads);
+  Result<std::unique_ptr<Backend>> backend = opening.get();
   if (!backend) return backend.failure().as(ErrorCode::kArtifact);
   Driver driver(std::move(*backend), model, std::move(priors));
   const double load_ms = milliseconds(start, Clock::now());

@@ -5,7 +5,6 @@
 #include <map>
 #include <optional>
 #include <string_view>
-#include <unordered_map>
 #include <utility>
 
 #include "driver/json.h"
@@ -14,6 +13,7 @@
 #include "driver/tokenizer/decoder.h"
 #include "driver/tokenizer/normalizer.h"
 #include "driver/tokenizer/pre_tokenizer.h"
+#include "driver/tokenizer/tokenizer_file.h"
 #include "driver/tokenizer/unicode.h"
 
 namespace glass {
@@ -36,6 +36,13 @@ struct Parts {
   Bpe bpe;
   DecoderRules decoder;
   Template surround;
+
+  // A token as the tokenizer writes it; none when there is no such.
+  std::optional<std::string_view> word_of(int64_t token) const {
+    const auto found = added.contents().find(token);
+    if (found != added.contents().end()) return found->second;
+    return bpe.vocabulary().token(token);
+  }
 };
 
 Outcome read_template(const Json& processor, Template& out) {
@@ -64,14 +71,16 @@ Outcome read_template(const Json& processor, Template& out) {
   return Done{};
 }
 
-Result<Parts> read_parts(const Json& root) {
+Result<Parts> read_parts(TokenizerFile& file) {
+  if (!file.problem.empty()) return failure(file.problem);
+  const Json& root = file.root;
   Result<Normalizer> normalizer = Normalizer::from_json(field(root, "normalizer"));
   if (!normalizer) return normalizer.failure();
   Result<AddedTokens> added = AddedTokens::from_json(field(root, "added_tokens"), *normalizer);
   if (!added) return added.failure();
   Result<PreTokenizer> pre_tokenizer = PreTokenizer::from_json(field(root, "pre_tokenizer"));
   if (!pre_tokenizer) return pre_tokenizer.failure();
-  Result<Bpe> bpe = Bpe::from_json(field(root, "model"));
+  Result<Bpe> bpe = Bpe::from_file(file);
   if (!bpe) return bpe.failure();
   Result<DecoderRules> decoder = DecoderRules::from_json(field(root, "decoder"));
   if (!decoder) return decoder.failure();
@@ -85,18 +94,18 @@ Result<Parts> read_parts(const Json& root) {
 
 class Stream : public TokenStream {
  public:
-  Stream(const DecoderRules& rules, const std::unordered_map<int64_t, std::string>& tokens)
-      : decoder_(rules), tokens_(tokens) {}
+  explicit Stream(const Parts& parts) : decoder_(parts.decoder), parts_(parts) {}
 
   std::string step(int64_t token) override {
-    const auto found = tokens_.find(token);
-    return found == tokens_.end() ? "" : decoder_.step(found->second);
+    if (parts_.added.is_special(token)) return "";
+    const std::optional<std::string_view> word = parts_.word_of(token);
+    return word ? decoder_.step(std::string(*word)) : "";
   }
   std::string flush() override { return decoder_.flush(); }
 
  private:
   Decoder decoder_;
-  const std::unordered_map<int64_t, std::string>& tokens_;
+  const Parts& parts_;
 };
 
 bool overlaps(const Range& place, const std::vector<Range>& spans) {
@@ -124,11 +133,6 @@ class Codec : public TextCodec {
  public:
   Codec(Parts parts, std::optional<ChatTemplate> chat, const std::string& bos_token)
       : parts_(std::move(parts)), template_(std::move(chat)) {
-    for (const auto& [token, id] : parts_.bpe.vocabulary()) visible_[id] = token;
-    for (const auto& [id, token] : parts_.added.contents()) {
-      visible_[id] = token;
-      if (parts_.added.is_special(id)) visible_.erase(id);
-    }
     bos_ = parts_.added.id(bos_token);
     if (bos_ < 0) bos_ = parts_.bpe.id(bos_token);
   }
@@ -181,9 +185,7 @@ class Codec : public TextCodec {
 
   bool has_chat_template() const override { return template_.has_value(); }
 
-  std::unique_ptr<TokenStream> stream() const override {
-    return std::make_unique<Stream>(parts_.decoder, visible_);
-  }
+  std::unique_ptr<TokenStream> stream() const override { return std::make_unique<Stream>(parts_); }
 
  private:
   // Tokens of a text without those around it, and a weight of 1 for each that lies, at least in
@@ -258,16 +260,14 @@ class Codec : public TextCodec {
     return places;
   }
 
-  // A token as the tokenizer writes it.
-  const std::string& word_of(int64_t token) const {
-    const auto found = visible_.find(token);
-    return found != visible_.end() ? found->second : parts_.added.contents().at(token);
+  // A token that encoding gave.
+  std::string word_of(int64_t token) const {
+    return std::string(parts_.word_of(token).value_or(std::string_view()));
   }
 
   Parts parts_;
   std::optional<ChatTemplate> template_;
-  std::unordered_map<int64_t, std::string> visible_;  // all tokens that are not special
-  int64_t bos_ = -1;                                  // -1 when the tokenizer has none
+  int64_t bos_ = -1;  // -1 when the tokenizer has none
 };
 
 // The special tokens that tokenizer_config.json names, such as bos_token: each is a string, or an
@@ -312,9 +312,14 @@ Result<std::optional<ChatTemplate>> read_template(const Artifact& artifact, cons
 
 Result<std::unique_ptr<TextCodec>> open_text_codec(const Artifact& artifact) {
   const std::string path = artifact.file("tokenizer.json");
-  Result<Json> root = read_json(path);
-  if (!root) return root.failure();
-  Result<Parts> parts = read_parts(*root);
+  const Result<std::string> source = read_file(path);
+  if (!source) return source.failure();
+  Result<TokenizerFile> file = TokenizerFile::parse(*source);
+  if (!file) {
+    return failure(path, ": ", file.failure().message, "; copy or export the artifact again")
+        .as(ErrorCode::kArtifact);
+  }
+  Result<Parts> parts = read_parts(*file);
   if (!parts) {
     return failure(path, ": ", parts.failure().message, kUnsupported).as(ErrorCode::kArtifact);
   }

@@ -36,6 +36,10 @@ target_include_directories(
   PUBLIC ${common} ${GLASS_LLAMA_CPP_DIR}/vendor ${GLASS_LLAMA_CPP_DIR}/vendor/hash/sha256
          ${CMAKE_CURRENT_BINARY_DIR}/pcre2 ${CMAKE_CURRENT_BINARY_DIR}/pcre2/interface
   PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/ggml_headers ${GLASS_LLAMA_CPP_DIR}/vendor/hash)
-target_compile_options(glass_third_party PRIVATE -w)
+# Small, since apps carry it, but for checksums, which gigabytes go through.
+target_compile_options(glass_third_party PRIVATE -w -Os -ffunction-sections -fdata-sections)
+set_source_files_properties(${GLASS_LLAMA_CPP_DIR}/vendor/hash/sha256/sha256.c
+                            PROPERTIES COMPILE_OPTIONS -O3)
+target_compile_options(pcre2-8-static PRIVATE -ffunction-sections -fdata-sections)
 target_link_libraries(glass_third_party PUBLIC pcre2-8-static)
 set_target_properties(glass_third_party PROPERTIES POSITION_INDEPENDENT_CODE ON)

@@ -10,23 +10,10 @@
 namespace glass {
 namespace {
 
-uint64_t pair_key(int32_t first, int32_t second) {
-  return uint64_t{static_cast<uint32_t>(first)} << 32 | static_cast<uint32_t>(second);
-}
-
 std::string byte_token(char byte) {
   char name[8];
   std::snprintf(name, sizeof name, "<0x%02X>", static_cast<unsigned char>(byte));
   return name;
-}
-
-// The two parts of a merge, written as a pair or, in older files, with a space between them.
-std::pair<std::string, std::string> merge_parts(const Json& merge) {
-  if (merge.is_array() && merge.size() == 2) return {text_of(merge[0]), text_of(merge[1])};
-  const std::string line = text_of(merge);
-  const size_t space = line.find(' ');
-  if (space == std::string::npos) return {};
-  return {line.substr(0, space), line.substr(space + 1)};
 }
 
 }  // namespace
@@ -79,9 +66,9 @@ class Bpe::WordMerger {
     const int right = left < 0 ? -1 : symbols_[left].next;
     if (right < 0) return;
     const int32_t first = symbols_[left].token, second = symbols_[right].token;
-    const auto found = merges_.find(pair_key(first, second));
-    if (found == merges_.end()) return;
-    candidates_.push({found->second.rank, left, first, second, found->second.whole});
+    const Merge* merge = merges_.find(first, second);
+    if (merge == nullptr) return;
+    candidates_.push({merge->rank, left, first, second, merge->whole});
   }
 
   bool is_current(const Candidate& pair) const {
@@ -105,7 +92,8 @@ class Bpe::WordMerger {
   std::priority_queue<Candidate, std::vector<Candidate>, std::greater<>> candidates_;
 };
 
-Result<Bpe> Bpe::from_json(const Json& model) {
+Result<Bpe> Bpe::from_file(TokenizerFile& file) {
+  const Json& model = field(file.root, "model");
   const std::string type = text_of(field(model, "type"));
   if (!type.empty() && type != "BPE") return failure("model '", type, "' is not supported");
   for (const char* affix : {"continuing_subword_prefix", "end_of_word_suffix"}) {
@@ -114,8 +102,10 @@ Result<Bpe> Bpe::from_json(const Json& model) {
     }
   }
   Bpe bpe;
-  if (Outcome read = bpe.read_vocabulary(model); !read) return read.failure();
-  if (Outcome read = bpe.read_merges(model); !read) return read.failure();
+  if (file.vocabulary.size() == 0) return failure("model.vocab is missing");
+  if (!file.has_merges) return failure("model.merges is missing");
+  bpe.vocabulary_ = std::move(file.vocabulary);
+  if (Outcome read = bpe.read_merges(file.merges); !read) return read.failure();
   bpe.unknown_ = bpe.id(text_of(field(model, "unk_token")));
   bpe.byte_fallback_ = flag_of(model, "byte_fallback");
   bpe.fuse_unknown_ = flag_of(model, "fuse_unk");
@@ -123,38 +113,20 @@ Result<Bpe> Bpe::from_json(const Json& model) {
   return bpe;
 }
 
-Outcome Bpe::read_vocabulary(const Json& model) {
-  const Json& entries = field(model, "vocab");
-  if (!entries.is_object() || entries.empty()) return failure("model.vocab is missing");
-  vocabulary_.reserve(entries.size());
-  for (const auto& [token, value] : entries.items()) {
-    const int64_t index = id_of(value);
-    if (index < 0 || index > INT32_MAX) return failure("model.vocab: '", token, "' has no id");
-    vocabulary_.emplace(token, static_cast<int32_t>(index));
-  }
-  return Done{};
-}
-
-Outcome Bpe::read_merges(const Json& model) {
-  const Json& entries = field(model, "merges");
-  if (!entries.is_array()) return failure("model.merges is missing");
-  merges_.reserve(entries.size());
-  uint32_t rank = 0;
-  for (const Json& entry : entries) {
-    const auto [left, right] = merge_parts(entry);
-    const int64_t first = id(left), second = id(right), whole = id(left + right);
+Outcome Bpe::read_merges(const MergeTexts& texts) {
+  merges_.reserve(texts.size());
+  std::string both;
+  for (size_t rank = 0; rank < texts.size(); ++rank) {
+    const auto [left, right] = texts[rank];
+    both.assign(left).append(right);
+    const int64_t first = id(left), second = id(right), whole = id(both);
     if (first < 0 || second < 0 || whole < 0) {
       return failure("model.merges: entry ", rank, " is not of two tokens that make a third");
     }
-    merges_[pair_key(static_cast<int32_t>(first), static_cast<int32_t>(second))] = {
-        rank++, static_cast<int32_t>(whole)};
+    merges_.add(static_cast<int32_t>(first), static_cast<int32_t>(second),
+                {static_cast<uint32_t>(rank), static_cast<int32_t>(whole)});
   }
   return Done{};
-}
-
-int64_t Bpe::id(const std::string& token) const {
-  const auto found = vocabulary_.find(token);
-  return found == vocabulary_.end() ? -1 : found->second;
 }
 
 void Bpe::append_unknown(std::string_view character, bool after_unknown,
@@ -177,7 +149,7 @@ std::vector<int32_t> Bpe::characters(const std::string& word) const {
   for (std::string_view rest = word; !rest.empty();) {
     const std::string_view character = rest.substr(0, static_cast<size_t>(utf8_length(rest)));
     rest.remove_prefix(character.size());
-    const int64_t index = id(std::string(character));
+    const int64_t index = id(character);
     if (index >= 0) {
       symbols.push_back(static_cast<int32_t>(index));
     } else {

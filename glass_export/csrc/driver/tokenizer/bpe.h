@@ -4,42 +4,38 @@
 #include <cstdint>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <vector>
 
 #include "driver/json.h"
 #include "driver/status.h"
+#include "driver/tokenizer/tokenizer_file.h"
+#include "driver/tokenizer/vocabulary.h"
 
 namespace glass {
 
 class Bpe {
  public:
-  // Fails when the model is not BPE, is incomplete, or uses prefixes or suffixes inside words.
-  static Result<Bpe> from_json(const Json& model);
+  // Takes the file's vocabulary. Fails when the model is not BPE, is incomplete, or uses prefixes
+  // or suffixes inside words.
+  static Result<Bpe> from_file(TokenizerFile& file);
 
   // Appends the tokens of one word, valid UTF-8.
   void encode(const std::string& word, std::vector<int64_t>& tokens) const;
 
   // The token's id, or -1.
-  int64_t id(const std::string& token) const;
+  int64_t id(std::string_view token) const { return vocabulary_.id(token); }
 
-  const std::unordered_map<std::string, int32_t>& vocabulary() const { return vocabulary_; }
+  const Vocabulary& vocabulary() const { return vocabulary_; }
 
  private:
-  struct Merge {
-    uint32_t rank;
-    int32_t whole;
-  };
-  using Merges = std::unordered_map<uint64_t, Merge>;  // by the two tokens' ids
   class WordMerger;
 
-  Outcome read_vocabulary(const Json& model);
-  Outcome read_merges(const Json& model);
+  Outcome read_merges(const MergeTexts& texts);
   std::vector<int32_t> characters(const std::string& word) const;
   void append_unknown(std::string_view character, bool after_unknown,
                       std::vector<int32_t>& symbols) const;
 
-  std::unordered_map<std::string, int32_t> vocabulary_;
+  Vocabulary vocabulary_;
   Merges merges_;
   int64_t unknown_ = -1;
   bool byte_fallback_ = false;  // an unknown character becomes its bytes' tokens <0x00> to <0xFF>
