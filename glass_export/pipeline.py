@@ -137,7 +137,6 @@ def _reference(
     prior = hashlib.sha256(b"".join(x.tobytes() for x in settled.prior.statistics.values()))
     key = {
         "model_sha256": loaded.source.sha256,
-        "config": loaded.model.config.to_json_string(),  # of equal weights, families differ
         "sites": [to_data(site) for site in sites],
         "prompts": [loaded.tokenizer.encode(text) for text in texts],
         "prior": prior.hexdigest(),
