@@ -23,7 +23,7 @@ Settings = dict[str, dict[str, Any]]
 """Arguments of ``Session.generate`` by the name that is shown."""
 Answers = dict[str, "Generation"]
 """By the name of the setting; DENSE is the first."""
-_FIGURES = ("refreshes", "ttft ms", "prefill tok/s", "decode tok/s", "x dense")
+_FIGURES = ("chosen anew", "ttft ms", "prefill tok/s", "decode tok/s", "x dense")
 
 
 def compare(
@@ -124,8 +124,10 @@ def _show(answers: Answers) -> None:
 def _show_several(results: dict[Path, Answers]) -> None:
     """Texts, then one row for every artifact and setting."""
     table = Table(box=None, pad_edge=False)
-    for column in ("artifact", "setting", "density", *_FIGURES):
-        table.add_column(column, justify="left" if column in ("artifact", "setting") else "right")
+    for name in ("artifact", "setting"):
+        table.add_column(name, no_wrap=True)
+    for figure in ("density", *_FIGURES):
+        table.add_column(figure, justify="right")
     for directory, answers in results.items():
         _show_texts(answers, f"{directory.name}, ")
         for setting, answer in answers.items():
