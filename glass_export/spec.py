@@ -41,6 +41,9 @@ class ModelDims:
         return self.expert_rows or self.layers
 
 
+LOGIT_ROWS = 8
+"""Most rows of logits of one call of an ExecuTorch program: its memory is planned for them."""
+
 EXPERT_WEIGHTS = ("gate_up_proj", "down_proj")
 """What the parameters of experts are called."""
 

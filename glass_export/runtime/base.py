@@ -78,7 +78,8 @@ class Backend(Protocol):
             tokens: Token ids [T].
             position: Cache position of the first token.
             score_weights: m_t [T], 1 for tokens that count in the local scores, else 0.
-            logit_rows: Indices into ``tokens`` whose logits are wanted [N].
+            logit_rows: Indices into ``tokens`` whose logits are wanted [N]; any backend takes
+                up to ``spec.LOGIT_ROWS``.
         """
         ...
 

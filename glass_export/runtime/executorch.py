@@ -34,6 +34,7 @@ from glass_export.runtime.base import (
 )
 from glass_export.runtime.program_metadata import decode
 from glass_export.runtime.request import checked_context, checked_neurons, checked_threads
+from glass_export.spec import LOGIT_ROWS
 
 _METHODS = ("prefill", "decode")
 _METADATA = "get_metadata"
@@ -86,7 +87,12 @@ class ExecuTorchBackend:
         score_weights: FloatArray,
         logit_rows: TokenArray,
     ) -> PrefillResult:
-        """See Backend.prefill. Shape: logits [N,V]."""
+        """See Backend.prefill. Shape: logits [N,V]; N is at most LOGIT_ROWS."""
+        if len(logit_rows) > LOGIT_ROWS:
+            raise GenerationError(
+                f"logit_rows: got {len(logit_rows)} rows, expected at most {LOGIT_ROWS}; ask for the "
+                "others in further calls at the same position"
+            )
         self._position[0] = position
         rows = logit_rows if len(logit_rows) else np.zeros(1, np.int64)  # the method wants one
         logits, abs_sum, sq_sum = _execute(

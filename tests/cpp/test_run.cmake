@@ -2,7 +2,7 @@
 add_executable(test_run ${CMAKE_CURRENT_LIST_DIR}/test_run.cpp
                         ${CMAKE_CURRENT_LIST_DIR}/../../glass_export/csrc/run/options.cpp
                         ${CMAKE_CURRENT_LIST_DIR}/../../glass_export/csrc/run/report.cpp)
-target_link_libraries(test_run PRIVATE glass_driver_executorch
+target_link_libraries(test_run PRIVATE glass_engines
                                        $<BUILD_INTERFACE:glass_options>)
 add_test(NAME test_run COMMAND test_run)
 

@@ -50,6 +50,16 @@ struct TensorSignature {
   std::string name;
   std::string dtype;
   std::vector<int64_t> shape;
+  std::string symbol;  // name of the last such size
+};
+
+// A tensor of the weights file.
+struct WeightEntry {
+  std::string name;
+  std::string dtype;
+  std::vector<int64_t> shape;
+  int64_t offset = 0;  // bytes
+  int64_t nbytes = 0;
 };
 
 struct GraphSignature {
@@ -63,13 +73,16 @@ using Profile = std::vector<std::pair<std::string, std::string>>;
 // An artifact whose manifest and file sizes have been checked.
 struct Artifact {
   std::string directory;
-  std::string target;  // executorch or onnx
-  std::string dtype;   // of the linears outside the FFNs
+  std::string target;       // executorch or onnx
+  std::string dtype;        // of the linears outside the FFNs
+  std::string ffn_dtype;    // of the FFNs: fp32, int8 or int4
+  bool custom_ops = false;  // whether it takes the project's operators
   ModelInfo model;
   SelectionSettings defaults;
   std::map<std::string, Profile> profiles;
   std::map<std::string, std::string> graphs;  // file by role
   std::map<std::string, GraphSignature> signatures;
+  std::vector<WeightEntry> weights;     // of the weights file, where there is one
   std::vector<std::string> statistics;  // of the prior
   std::vector<FileEntry> files;
 

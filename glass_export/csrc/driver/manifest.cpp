@@ -116,11 +116,36 @@ Outcome require_file(const Artifact& artifact, const std::string& name) {
 std::vector<TensorSignature> tensors_of(const Json& list) {
   std::vector<TensorSignature> tensors;
   for (const Json& item : list) {
-    TensorSignature tensor{text_of(field(item, "name")), text_of(field(item, "dtype")), {}};
-    for (const Json& size : field(item, "shape")) tensor.shape.push_back(id_of(size));
+    TensorSignature tensor{text_of(field(item, "name")), text_of(field(item, "dtype")), {}, ""};
+    for (const Json& size : field(item, "shape")) {
+      tensor.shape.push_back(id_of(size));
+      if (size.is_string()) tensor.symbol = text_of(size);
+    }
     tensors.push_back(std::move(tensor));
   }
   return tensors;
+}
+
+// Entries of the weights file; whether they lie inside it is checked where it is mapped.
+Outcome read_weights(const Json& target, Artifact& artifact) {
+  for (const Json& item : field(target, "tensors")) {
+    WeightEntry entry{text_of(field(item, "name")),
+                      text_of(field(item, "dtype")),
+                      {},
+                      id_of(field(item, "offset")),
+                      id_of(field(item, "nbytes"))};
+    bool sound = !entry.name.empty() && entry.offset >= 0 && entry.nbytes >= 0;
+    for (const Json& size : field(item, "shape")) {
+      entry.shape.push_back(id_of(size));
+      sound = sound && entry.shape.back() >= 0;
+    }
+    if (!sound) {
+      return failure("target.tensors: '", entry.name, "' has no name, or a shape, offset or nbytes",
+                     " that is no whole number", kAgain);
+    }
+    artifact.weights.push_back(std::move(entry));
+  }
+  return Done{};
 }
 
 Outcome read_target(const Json& root, Artifact& artifact) {
@@ -143,6 +168,10 @@ Outcome read_target(const Json& root, Artifact& artifact) {
     artifact.graphs["weights"] = text_of(weights);
     if (Outcome found = require_file(artifact, text_of(weights)); !found) return found;
   }
+  artifact.custom_ops = flag_of(target, "custom_ops");
+  artifact.ffn_dtype = text_of(field(target, "ffn_dtype"));
+  if (artifact.ffn_dtype.empty()) artifact.ffn_dtype = "fp32";
+  if (Outcome read = read_weights(target, artifact); !read) return read;
   for (const auto& [role, signature] : field(target, "signatures").items()) {
     artifact.signatures[role] = {tensors_of(field(signature, "inputs")),
                                  tensors_of(field(signature, "outputs"))};

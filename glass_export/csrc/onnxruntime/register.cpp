@@ -1,4 +1,5 @@
-// What ONNX Runtime and programs that load this library by name call.
+#include "onnxruntime/register.h"
+
 #include <charconv>
 #include <map>
 #include <memory>
@@ -15,10 +16,6 @@ namespace glass::onnxruntime_ops {
 namespace {
 
 constexpr const char* kDomain = "ai.glass";
-
-// Entry of the session options: number of threads of the session's pool, which ONNX Runtime does
-// not tell operators. It must be there before the library is registered.
-constexpr const char* kThreadsEntry = "ai.glass.intra_op_num_threads";
 
 // The operators for sessions of one number of threads.
 class OperatorSet {
@@ -136,17 +133,11 @@ OrtStatus* register_operators(OrtSessionOptions* options, const OrtApiBase* base
 
 extern "C" {
 
-// What SessionOptions.register_custom_ops_library calls.
-__attribute__((visibility("default"))) OrtStatus* RegisterCustomOps(OrtSessionOptions* options,
-                                                                    const OrtApiBase* base) {
+OrtStatus* RegisterCustomOps(OrtSessionOptions* options, const OrtApiBase* base) {
   return glass::onnxruntime_ops::register_operators(options, base);
 }
 
-// The operators' version; an artifact of another abi_version must not be run.
-__attribute__((visibility("default"))) int32_t glass_abi_version() { return glass::kAbiVersion; }
+int32_t glass_abi_version() { return glass::kAbiVersion; }
 
-// Name of the instruction set in use.
-__attribute__((visibility("default"))) const char* glass_active_isa() {
-  return glass::isa_name(glass::active_isa());
-}
+const char* glass_active_isa() { return glass::isa_name(glass::active_isa()); }
 }

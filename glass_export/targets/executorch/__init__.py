@@ -22,7 +22,7 @@ from glass_export.manifest import TargetInfo
 from glass_export.ops.kernels import ABI_VERSION
 from glass_export.recipe import TargetRecipe
 from glass_export.runtime.program_metadata import encode
-from glass_export.spec import FfnSite, GraphSignature, TensorSpec
+from glass_export.spec import LOGIT_ROWS, FfnSite, GraphSignature, TensorSpec
 from glass_export.targets import integer
 from glass_export.targets.base import LoweringInput, ModelShapes, require_expert_operators
 from glass_export.targets.executorch import quantize
@@ -97,7 +97,7 @@ def lower(source: LoweringInput, folder: Path) -> TargetInfo:
 
 
 def _signatures(source: LoweringInput) -> dict[str, GraphSignature]:
-    """Inputs and outputs of both methods. T, N <= prefill_chunk; K <= F."""
+    """Inputs and outputs of both methods. T <= prefill_chunk; N <= LOGIT_ROWS; K <= F."""
     layers, d_ff = source.rows, source.sites[0].d_ff
     vocabulary = source.metadata["vocab_size"]
     assert isinstance(vocabulary, int)
@@ -136,7 +136,7 @@ def _example(
 
     The lower bound 2 is the tracer's: it takes 0 and 1 for special. The program runs with 1 too.
     """
-    most = {"T": source.prefill_chunk, "N": source.prefill_chunk, "K": source.sites[0].d_ff}
+    most = {"T": source.prefill_chunk, "N": LOGIT_ROWS, "K": source.sites[0].d_ff}
     dims = {name: Dim(name, min=2, max=max(limit, 3)) for name, limit in most.items()}
     sizes = {"T": 3, "N": 2, "K": 2}
     inputs, dynamic = [], []

@@ -29,7 +29,7 @@ from tiny_models import (
 
 from glass_export.artifact import Artifact
 from glass_export.capture import caches, capture
-from glass_export.errors import LoweringError, VerificationError
+from glass_export.errors import GenerationError, LoweringError, VerificationError
 from glass_export.families import find_ffns
 from glass_export.passes import default_passes
 from glass_export.pipeline import export
@@ -37,6 +37,7 @@ from glass_export.recipe import TargetRecipe
 from glass_export.runtime.base import PrefillResult
 from glass_export.runtime.executorch import ExecuTorchBackend
 from glass_export.runtime.program_metadata import decode
+from glass_export.spec import LOGIT_ROWS
 from glass_export.targets import load_target
 from glass_export.targets.base import LoweringInput
 from glass_export.targets.executorch import program as program_module
@@ -260,10 +261,12 @@ def run(
     position: int,
     weights: np.ndarray | None = None,
 ) -> PrefillResult:
-    ones = np.ones(len(tokens), np.float32)
-    return backend.prefill(
-        tokens, position, ones if weights is None else weights, np.arange(len(tokens))
-    )
+    """Logits of all tokens, by as many calls as that takes."""
+    scored = np.ones(len(tokens), np.float32) if weights is None else weights
+    rows = np.split(np.arange(len(tokens)), range(LOGIT_ROWS, len(tokens), LOGIT_ROWS))
+    results = [backend.prefill(tokens, position, scored, some) for some in rows]
+    logits = np.concatenate([result.logits for result in results])
+    return PrefillResult(logits, results[-1].statistics)
 
 
 def eager_logits(family: str, tokens: np.ndarray = TOKENS) -> np.ndarray:
@@ -312,6 +315,8 @@ def test_only_the_wanted_logit_rows_come_out(backend: ExecuTorchBackend, family:
         np.testing.assert_allclose(got, wanted[rows], atol=2e-5)
     none = backend.prefill(TOKENS[:CHUNK], 0, ones, np.array([], np.int64))
     assert none.logits.shape == (0, VOCABULARY) and none.statistics.abs_sum.any()
+    with pytest.raises(GenerationError, match="logit_rows: got 9 rows, expected at most 8"):
+        backend.prefill(TOKENS[:CHUNK], 0, ones, np.arange(9))
     np.testing.assert_allclose(backend.decode(int(TOKENS[32]), 32), wanted[32], atol=2e-5)
 
 
