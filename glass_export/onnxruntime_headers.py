@@ -161,3 +161,7 @@ def _not_found(why: str) -> NativeError:
         f"${OVERRIDE}, {looked} and where pkg-config points, found none of version "
         f"1.{MINIMUM_API} or newer, and {why}; {_HELP}"
     )
+
+
+if __name__ == "__main__":
+    print(folder())

@@ -10,9 +10,10 @@ from importlib import metadata
 from pathlib import Path
 
 import host_jvm
+import onnxruntime_library
 from filelock import FileLock
 
-from glass_export import llama_cpp, native, tokenizers_cpp
+from glass_export import llama_cpp, native, onnxruntime_headers, tokenizers_cpp
 from glass_export.paths import cache_dir
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -20,18 +21,19 @@ MOBILE = ROOT / "mobile_demo" / "core"
 
 
 def everything() -> Path:
-    """Build folder of mobile_demo/core with ExecuTorch; in its folder ``csrc`` are the core, the
-    ExecuTorch operators, the driver and glass_run. All C and C++ tests are built, too, and the
-    library for Java where there is a JDK.
+    """Build folder of mobile_demo/core with both engines; in its folder ``csrc`` are the core, the
+    operators, the driver and glass_run. All C and C++ tests are built, too, and the library for
+    Java where there is a JDK.
     """
-    executorch = native.executorch_folder()
+    executorch, engine = native.executorch_folder(), onnxruntime_library.installed()
     return _build(
-        f"{executorch} {metadata.version('executorch')}",
+        f"{executorch} {metadata.version('executorch')} {engine}",
         f"-DCMAKE_PREFIX_PATH={executorch}",
         "-DGLASS_BUILD_TESTS=ON",
         "-DGLASS_BUILD_RUN=ON",
         f"-DGLASS_BUILD_JNI={'ON' if host_jvm.find_jdk() else 'OFF'}",
-        *_mobile("executorch"),
+        *_mobile("executorch;onnxruntime"),
+        *_onnxruntime(engine),
         source=MOBILE,
     )
 
@@ -42,15 +44,19 @@ def sanitized(kind: str) -> Path:
 
     Nothing of ExecuTorch is in it, whose libraries come without instrumentation.
     """
-    return _build(f"sanitize {kind}", f"-DGLASS_SANITIZE={kind}", *_engineless(), source=MOBILE)
-
-
-def _engineless() -> tuple[str, ...]:
-    return ("-DGLASS_BUILD_TESTS=ON", *_mobile("none"))
+    options = ("-DGLASS_BUILD_TESTS=ON", *_mobile("none"))
+    return _build(f"sanitize {kind}", f"-DGLASS_SANITIZE={kind}", *options, source=MOBILE)
 
 
 def _mobile(engine: str) -> tuple[str, ...]:
     return (f"-DGLASS_ENGINE={engine}", "-DGLASS_BUILD_MOBILE_TESTS=ON", *_third_party())
+
+
+def _onnxruntime(engine: Path) -> tuple[str, ...]:
+    return (
+        f"-DGLASS_ONNXRUNTIME_LIBRARY={engine}",
+        f"-DGLASS_ONNXRUNTIME_INCLUDE={onnxruntime_headers.folder().resolve()}",
+    )
 
 
 def _third_party() -> tuple[str, ...]:
@@ -61,7 +67,7 @@ def _third_party() -> tuple[str, ...]:
 
 
 _CROSS_COMPILER, _EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
-EMULATED = (_EMULATOR, "-cpu", "max")
+EMULATED = (_EMULATOR, "-cpu", "max", "-L", "/usr/aarch64-linux-gnu")
 """Prefix of a command that runs a program of :func:`arm`."""
 
 _ARM = (
@@ -70,7 +76,6 @@ _ARM = (
     f"-DCMAKE_C_COMPILER={_CROSS_COMPILER.replace('g++', 'gcc')}",
     f"-DCMAKE_CXX_COMPILER={_CROSS_COMPILER}",
     f"-DCMAKE_CROSSCOMPILING_EMULATOR={';'.join(EMULATED)}",
-    "-DCMAKE_EXE_LINKER_FLAGS=-static",
 )
 
 NO_EMULATOR = "needs an emulator of Arm: apt install qemu-user g++-aarch64-linux-gnu"
@@ -82,8 +87,13 @@ def can_emulate_arm() -> bool:
 
 
 def arm() -> Path:
-    """The same as :func:`sanitized` for 64-bit Arm, not instrumented, to be run in an emulator."""
-    return _build("aarch64", *_ARM, *_engineless(), source=MOBILE)
+    """Build folder of mobile_demo/core with ONNX Runtime, glass_run and all tests for 64-bit Arm.
+
+    To be run in an emulator.
+    """
+    engine = onnxruntime_library.for_arm()
+    options = ("-DGLASS_BUILD_TESTS=ON", "-DGLASS_BUILD_RUN=ON", *_mobile("onnxruntime"))
+    return _build(f"aarch64 {engine}", *_ARM, *options, *_onnxruntime(engine), source=MOBILE)
 
 
 def run_test(program: Path, *arguments: str | Path, prefix: tuple[str, ...] = ()) -> None:

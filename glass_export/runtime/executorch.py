@@ -90,8 +90,8 @@ class ExecuTorchBackend:
         """See Backend.prefill. Shape: logits [N,V]; N is at most LOGIT_ROWS."""
         if len(logit_rows) > LOGIT_ROWS:
             raise GenerationError(
-                f"logit_rows: got {len(logit_rows)} rows, expected at most {LOGIT_ROWS}; ask for the "
-                "others in further calls at the same position"
+                f"logit_rows: got {len(logit_rows)} rows, expected at most {LOGIT_ROWS}; ask for "
+                "the others in further calls at the same position"
             )
         self._position[0] = position
         rows = logit_rows if len(logit_rows) else np.zeros(1, np.int64)  # the method wants one

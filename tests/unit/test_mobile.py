@@ -9,6 +9,7 @@ from pathlib import Path
 import conversation
 import native_build
 import pytest
+import runner
 
 Exported = Callable[..., Path]
 
@@ -40,20 +41,48 @@ def test_c_interface_on_an_emulated_arm_processor(artifact: Path, tmp_path: Path
     assert stripped.stat().st_size <= 2_000_000
 
 
-@pytest.mark.parametrize("density", ["1.0", "0.5"])
-def test_a_conversation_as_the_session(native_tests: Path, artifact: Path, density: str) -> None:
-    """The same greedy tokens in every turn, and as many of them reused."""
-    expected = conversation.greedy_lines(artifact, 8, float(density))
-    command = [
-        native_tests / "tests" / "glass_chat",
-        artifact,
-        "8",
-        density,
-        *conversation.QUESTIONS,
-    ]
+def chat(program: Path, artifact: Path, density: str, prefix: tuple[str, ...] = ()) -> list[str]:
+    """What the C program prints of a conversation."""
+    command = [*prefix, program, artifact, "8", density, *conversation.QUESTIONS]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == expected
+    return done.stdout.splitlines()
+
+
+FORMS = {
+    "executorch": ("executorch",),
+    "onnx": ("onnx",),
+    "onnx-operators": ("onnx", "target.custom_ops=true"),
+    "onnx-int4": ("onnx", "target.dtype=int4", "target.custom_ops=true"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("density", ["1.0", "0.5"])
+def test_a_conversation_as_the_session(
+    native_tests: Path, exported: Exported, form: str, density: str
+) -> None:
+    """The same greedy tokens in every turn, and as many of them reused."""
+    artifact = exported("llama", *FORMS[form])
+    expected = conversation.greedy_lines(artifact, 8, float(density))
+    assert chat(native_tests / "tests" / "glass_chat", artifact, density) == expected
     assert int(expected[1].partition(":")[0]) > 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not native_build.can_emulate_arm(), reason=native_build.NO_EMULATOR)
+@pytest.mark.parametrize("form", ["onnx", "onnx-int4"])
+def test_a_conversation_on_an_emulated_arm_processor(exported: Exported, form: str) -> None:
+    """ONNX Runtime's own build for Arm; ExecuTorch has none for Linux on the package index."""
+    artifact = exported("llama", *FORMS[form])
+    program = native_build.arm() / "tests" / "glass_chat"
+    expected = conversation.greedy_lines(artifact, 8, 0.5)
+    assert chat(program, artifact, "0.5", native_build.EMULATED) == expected
+
+
+def test_stock_integer_operators_are_left_to_python(glass_run: Path, exported: Exported) -> None:
+    artifact = exported("llama", "onnx", "target.dtype=int4", "target.custom_ops=false")
+    message = runner.refusal(glass_run, artifact, "--prompt", "hello", code=1)
+    assert "int4 FFNs are stock operators, which only the Python runtime runs" in message
 
 
 def test_the_library_shows_nothing_but_the_interface(native_tests: Path) -> None:

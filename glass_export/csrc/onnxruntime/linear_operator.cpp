@@ -32,8 +32,8 @@ bool read_bias(Call& call, int64_t rows, Span<const float>& bias) {
 void Linear::run(Call& call) const {
   Tensor x, weight;
   if (!call.input(0, x) || !call.input(1, weight)) return;
-  if (!call.require(x.rank > 0 && x.count() > 0,
-                    "x: got %s, expected [..,S,D] with S and D above 0", describe(x).c_str())) {
+  if (!call.require(x.last_size() > 0, "x: got %s, expected [..,S,D] with D above 0",
+                    describe(x).c_str())) {
     return;
   }
   LinearWeights weights;
@@ -45,7 +45,9 @@ void Linear::run(Call& call) const {
   shape.sizes[x.rank - 1] = weights.rows;
   Span<float> y, memory;
   const size_t floats = linear_scratch(weights, x.count() / weights.depth, parallel.threads);
-  if (!call.output(0, shape.sizes, shape.rank, y) || !call.scratch(floats, memory)) return;
+  if (!call.output(0, shape.sizes, shape.rank, y)) return;
+  if (y.size == 0) return;  // the head, when no token's logits are wanted
+  if (!call.scratch(floats, memory)) return;
   call.require(linear(weights, bias, x.values<float>(), y, memory, parallel));
 }
 

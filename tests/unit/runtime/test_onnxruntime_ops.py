@@ -339,6 +339,13 @@ def test_linear_is_that_of_the_dequantised_weights(
     assert_near(y[0], expected, 1.0)
 
 
+def test_linear_of_no_tokens_is_empty(library: Path) -> None:
+    """The head in all calls of a prompt but the last one."""
+    session, _ = linear_session(library, "int4", None)
+    (y,) = session.run(None, {"x": np.zeros((1, 0, D), np.float32)})
+    assert y.shape == (1, 0, F)
+
+
 def test_wrong_inputs_of_linear_are_named(library: Path) -> None:
     session, _ = linear_session(library, "int4", None)
     with pytest.raises(INVALID, match=r"got uint8 \[70,36\] for rows of D = 96, expected"):
