@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
@@ -67,15 +68,38 @@ def _third_party() -> tuple[str, ...]:
 
 
 _CROSS_COMPILER, _EMULATOR = "aarch64-linux-gnu-g++", "qemu-aarch64"
-EMULATED = (_EMULATOR, "-cpu", "max", "-L", "/usr/aarch64-linux-gnu")
-"""Prefix of a command that runs a program of :func:`arm`."""
+_ARM_LIBRARIES = Path("/usr/aarch64-linux-gnu/lib")
+# ONNX Runtime asks the system for the processor, and crashes at the answer of another kind of it.
+_ARM_PROCESSOR = """\
+processor\t: 0
+Features\t: fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm asimddp
+CPU implementer\t: 0x41
+CPU architecture: 8
+CPU variant\t: 0x3
+CPU part\t: 0xd0c
+CPU revision\t: 1
+"""
+
+
+def emulator() -> tuple[str, ...]:
+    """Prefix of a command that runs a program of :func:`arm`.
+
+    Files below the emulator's root hide those of the machine.
+    """
+    root = cache_dir() / "native" / "aarch64-root"
+    (root / "proc").mkdir(parents=True, exist_ok=True)
+    (root / "proc" / "cpuinfo").write_text(_ARM_PROCESSOR)
+    if not (root / "lib").is_symlink():
+        with suppress(FileExistsError):  # another process was faster
+            (root / "lib").symlink_to(_ARM_LIBRARIES)
+    return _EMULATOR, "-cpu", "max", "-L", str(root.resolve())
+
 
 _ARM = (
     "-DCMAKE_SYSTEM_NAME=Linux",
     "-DCMAKE_SYSTEM_PROCESSOR=aarch64",
     f"-DCMAKE_C_COMPILER={_CROSS_COMPILER.replace('g++', 'gcc')}",
     f"-DCMAKE_CXX_COMPILER={_CROSS_COMPILER}",
-    f"-DCMAKE_CROSSCOMPILING_EMULATOR={';'.join(EMULATED)}",
 )
 
 NO_EMULATOR = "needs an emulator of Arm: apt install qemu-user g++-aarch64-linux-gnu"
@@ -93,7 +117,8 @@ def arm() -> Path:
     """
     engine = onnxruntime_library.for_arm()
     options = ("-DGLASS_BUILD_TESTS=ON", "-DGLASS_BUILD_RUN=ON", *_mobile("onnxruntime"))
-    return _build(f"aarch64 {engine}", *_ARM, *options, *_onnxruntime(engine), source=MOBILE)
+    runs = f"-DCMAKE_CROSSCOMPILING_EMULATOR={';'.join(emulator())}"
+    return _build(f"aarch64 {engine}", *_ARM, runs, *options, *_onnxruntime(engine), source=MOBILE)
 
 
 def run_test(program: Path, *arguments: str | Path, prefix: tuple[str, ...] = ()) -> None:

@@ -1,5 +1,8 @@
 // Copies of chosen neurons: when they are made, and that they give the same bits.
+#include <sys/mman.h>
+
 #include <algorithm>
+#include <cstdio>
 #include <cstring>
 #include <numeric>
 #include <thread>
@@ -7,6 +10,7 @@
 
 #include "arrays.h"
 #include "check.h"
+#include "packing/file_pages.h"
 #include "packing/packed_bundles.h"
 
 namespace glass::test {
@@ -192,6 +196,44 @@ void test_pages_are_shared_and_given_back() {
   CHECK(second.size() == size_t{3} << 24 && large.data() != second.data());
 }
 
+// A file of `bytes` ones, mapped with these rights.
+class MappedOnes {
+ public:
+  MappedOnes(size_t bytes, int rights) : bytes_(bytes), file_(std::tmpfile()) {
+    const Bytes ones(bytes, 1);
+    CHECK(std::fwrite(ones.data(), 1, bytes, file_) == bytes && std::fflush(file_) == 0);
+    data_ = mmap(nullptr, bytes, rights, MAP_PRIVATE, fileno(file_), 0);
+    CHECK(data_ != MAP_FAILED);
+  }
+  ~MappedOnes() {
+    munmap(data_, bytes_);
+    std::fclose(file_);
+  }
+
+  uint8_t* data() const { return static_cast<uint8_t*>(data_); }
+
+ private:
+  size_t bytes_;
+  std::FILE* file_;
+  void* data_;
+};
+
+void test_pages_of_a_file_are_released_and_others_kept() {
+  constexpr size_t kBytes = 1 << 18;
+  const MappedOnes read(kBytes, PROT_READ), written(kBytes, PROT_READ | PROT_WRITE);
+  written.data()[kBytes / 2] = 7;  // lost, if its page were released
+  Bytes memory(kBytes, 5);
+  CHECK(!release_file_pages(memory.data(), kBytes));
+  CHECK(std::count(memory.begin(), memory.end(), 5) == kBytes);
+  CHECK(!release_file_pages(written.data(), kBytes));
+  CHECK(written.data()[kBytes / 2] == 7);
+  CHECK(!release_file_pages(read.data() + 1, 100));  // no whole page
+#if defined(__linux__)
+  CHECK(release_file_pages(read.data() + 1, kBytes - 2));
+#endif
+  CHECK(std::count(read.data(), read.data() + kBytes, 1) == kBytes);
+}
+
 }  // namespace
 }  // namespace glass::test
 
@@ -206,5 +248,6 @@ int main() {
   test_a_second_thread_reads_in_place();
   test_layers_of_a_process();
   test_pages_are_shared_and_given_back();
+  test_pages_of_a_file_are_released_and_others_kept();
   return check_result();
 }

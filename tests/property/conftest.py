@@ -22,7 +22,7 @@ def emulated_core() -> Iterator[Callable[[], RemoteCore]]:
     @cache
     def start() -> RemoteCore:
         server = native_build.arm() / "csrc" / "tests" / "core_server"
-        return RemoteCore([*native_build.EMULATED, str(server)])
+        return RemoteCore([*native_build.emulator(), str(server)])
 
     yield start
     if start.cache_info().currsize:

@@ -34,7 +34,7 @@ def test_c_interface_under_sanitizers(artifact: Path, sanitize: str) -> None:
 @pytest.mark.skipif(not native_build.can_emulate_arm(), reason=native_build.NO_EMULATOR)
 def test_c_interface_on_an_emulated_arm_processor(artifact: Path, tmp_path: Path) -> None:
     build = native_build.arm()
-    native_build.run_test(build / "tests" / "test_glass", artifact, prefix=native_build.EMULATED)
+    native_build.run_test(build / "tests" / "test_glass", artifact, prefix=native_build.emulator())
     stripped = tmp_path / "libglass.so"
     library = build / "tests" / "libglass_fake.so"
     subprocess.run(["aarch64-linux-gnu-strip", "-o", stripped, library], check=True)
@@ -76,7 +76,7 @@ def test_a_conversation_on_an_emulated_arm_processor(exported: Exported, form: s
     artifact = exported("llama", *FORMS[form])
     program = native_build.arm() / "tests" / "glass_chat"
     expected = conversation.greedy_lines(artifact, 8, 0.5)
-    assert chat(program, artifact, "0.5", native_build.EMULATED) == expected
+    assert chat(program, artifact, "0.5", native_build.emulator()) == expected
 
 
 def test_stock_integer_operators_are_left_to_python(glass_run: Path, exported: Exported) -> None:

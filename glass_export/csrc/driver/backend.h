@@ -29,6 +29,10 @@ class Backend {
   // The engine's threads, for the choice of neurons.
   virtual Parallel parallel() = 0;
 
+  // A prompt follows, and after it another choice of neurons: memory that only the present choice
+  // needs may go.
+  virtual void begin_prompt() {}
+
   // Computes T tokens with all neurons and writes their keys and values from `position` on; a
   // smaller position than before rewinds. score_weights [T]: 1 for tokens that the sums cover.
   virtual Result<PrefillViews> prefill(Span<const int64_t> tokens, int64_t position,

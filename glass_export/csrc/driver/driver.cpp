@@ -50,6 +50,7 @@ Result<Prompted> Driver::prefill(Span<const int64_t> tokens, Span<const float> s
         .as(ErrorCode::kInvalidArgument);
   }
   refresh_.reset();
+  backend_->begin_prompt();
   const int64_t reused = cache_.rewind(tokens, score_weights);
   const auto start = static_cast<size_t>(reused);
   Result<Span<const float>> logits = append(

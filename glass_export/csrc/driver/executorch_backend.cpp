@@ -13,6 +13,7 @@
 #include "driver/span.h"
 #include "executorch/pool.h"
 #include "executorch/runtime_log.h"
+#include "packing/packed_bundles.h"
 
 // The runtime's package ships this class without its header.
 namespace executorch::extension::threadpool {
@@ -190,6 +191,9 @@ Outcome ExecutorchBackend::check(const Artifact& artifact) {
 }
 
 Parallel ExecutorchBackend::parallel() { return thread_pool(); }
+
+// The copies of chosen neurons, beside all neurons of the prompt, would be the peak of memory.
+void ExecutorchBackend::begin_prompt() { PackedLayers::of_process().clear(); }
 
 Result<std::string> ExecutorchBackend::metadata() {
   auto value = module_->get("get_metadata");

@@ -23,6 +23,7 @@ class ExecutorchBackend final : public Backend {
   ~ExecutorchBackend() override;
 
   Parallel parallel() override;
+  void begin_prompt() override;
   Result<PrefillViews> prefill(Span<const int64_t> tokens, int64_t position,
                                Span<const float> score_weights) override;
   Outcome select(std::vector<int32_t> neurons) override;

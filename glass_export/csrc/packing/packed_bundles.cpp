@@ -6,6 +6,8 @@
 #include <numeric>
 #include <utility>
 
+#include "packing/file_pages.h"
+
 namespace glass {
 namespace {
 
@@ -82,6 +84,8 @@ bool PackedBundles::pack(const FfnBundle& ffn, Span<const int32_t> neurons,
     }
   };
   parallel.run(parallel.context, work.parts, copy_part, &work);
+  // Decoding touches the copy alone, and memory that holds both would be more than a phone has.
+  (void)release_file_pages(ffn.data, static_cast<size_t>(ffn.d_ff * bytes));
   return true;
 }
 
