@@ -1,4 +1,4 @@
-// glass_run: answers a prompt with an exported ExecuTorch artifact.
+// glass_run: answers a prompt with an exported artifact.
 #include <cstdio>
 #include <fstream>
 #include <iostream>

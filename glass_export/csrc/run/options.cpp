@@ -19,9 +19,9 @@ constexpr const char* kSelection[] = {"density",      "fusion",  "local",      "
 constexpr const char* kUsage =
     R"(usage: glass_run DIR (--prompt TEXT | --chat TEXT | --ids FILE) [options]
 
-Answers a prompt with an artifact that glass-export made for the target executorch: a dense
-prefill, the choice of FFN neurons for this prompt, then decoding with those alone. The text goes to
-standard output, figures to standard error.
+Answers a prompt with an artifact of glass-export: a dense prefill, the choice of FFN neurons for
+this prompt, then decoding with those alone. The text goes to standard output, figures to standard
+error.
 
   DIR                   the artifact: a directory that an export wrote
   --prompt TEXT         the text to continue
