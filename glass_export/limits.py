@@ -5,9 +5,11 @@ The table of ``artifacts/README.md``; the same as ``csrc/driver/limits.h``.
 
 from __future__ import annotations
 
-MANIFEST_BYTES = 16 << 20
+MANIFEST_BYTES = 4 << 20
 CHECKSUM_BYTES = 256
 JSON_DEPTH = 64
+JSON_ITEMS = 262144
+"""Values of glass.json."""
 FILES = 1024
 PATH_BYTES = 255
 SIZE = 2**31 - 1

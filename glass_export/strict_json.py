@@ -15,16 +15,19 @@ from glass_export.errors import ArtifactCode, ArtifactError
 _MOST_WHOLE = 2**63
 
 
-def parse(content: bytes, where: str) -> Any:
+def parse(content: bytes, where: str, *, wide: bool = False) -> Any:
     """What a JSON text says.
 
     Args:
         content: UTF-8, without a byte order mark.
         where: Name of the document, put in front of messages.
+        wide: For files of Hugging Face: whole numbers may be larger than int64 holds, as 10^30
+            stands there for no limit, and there may be more values than limits.JSON_ITEMS.
 
     Raises:
         ArtifactError: ENCODING; JSON: not JSON, a key given twice, or a number that float64, or of
-            whole ones int64, does not hold; TOO_LARGE: nested deeper than limits.JSON_DEPTH.
+            whole ones int64, does not hold; TOO_LARGE: nested deeper than limits.JSON_DEPTH,
+            or of too many values.
     """
     try:
         text = content.decode()
@@ -33,7 +36,7 @@ def parse(content: bytes, where: str) -> Any:
         raise ArtifactError(f"{where}: not UTF-8 text ({problem})", code) from problem
     try:
         data = json.loads(
-            text, object_pairs_hook=_object, parse_int=_whole, parse_float=_real,
+            text, object_pairs_hook=_object, parse_int=_real if wide else _whole, parse_float=_real,
             parse_constant=_refuse,
         )  # fmt: skip
         json.dumps(data, ensure_ascii=False).encode()  # half of a surrogate pair is no text
@@ -42,8 +45,13 @@ def parse(content: bytes, where: str) -> Any:
     except ValueError as problem:
         code = ArtifactCode.JSON
         raise ArtifactError(f"{where}: not valid JSON: {problem}", code) from problem
-    if _depth(data) > limits.JSON_DEPTH:
+    depth, items = _measure(data)
+    if depth > limits.JSON_DEPTH:
         raise _too_deep(where)
+    if items > limits.JSON_ITEMS and not wide:
+        raise ArtifactError(
+            f"{where}: {items} values, at most {limits.JSON_ITEMS} are read", ArtifactCode.TOO_LARGE
+        )
     return data
 
 
@@ -79,12 +87,15 @@ def _refuse(name: str) -> None:
     raise ValueError(f"{name} is no number of JSON")
 
 
-def _depth(data: Any) -> int:
-    """Lists and objects inside each other."""
-    depth, level = 0, [data]
+def _measure(data: Any) -> tuple[int, int]:
+    """Lists and objects inside each other, and values in all."""
+    depth, items, level = 0, 1, [data]
     while level := [item for item in level if isinstance(item, (list, dict))]:
         depth += 1
         level = [
-            child for item in level for child in (item.values() if isinstance(item, dict) else item)
+            child
+            for item in level
+            for child in (item.values() if isinstance(item, dict) else item)
         ]
-    return depth
+        items += len(level)
+    return depth, items

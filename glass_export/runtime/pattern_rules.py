@@ -82,7 +82,7 @@ class _Scanner:
                 continue
             self.at = found.end()
             optional, unbounded, choice = _kind(found)
-            if group and not optional:
+            if group and found["sign"] != "?":
                 raise _Refused
             cost.add(inner, choice, unbounded, optional)
         return cost

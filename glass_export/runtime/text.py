@@ -197,7 +197,7 @@ def _read_template(path: Path) -> str:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    settings = strict_json.parse(read_limited(path, limits.CONFIG_BYTES), str(path))
+    settings = strict_json.parse(read_limited(path, limits.CONFIG_BYTES), str(path), wide=True)
     if not isinstance(settings, dict):
         raise ArtifactError(
             f"{path}: got {type(settings).__name__}, expected a JSON object", ArtifactCode.JSON

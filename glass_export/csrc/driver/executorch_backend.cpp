@@ -238,7 +238,8 @@ Result<Span<const float>> ExecutorchBackend::decode(int64_t token, int64_t posit
 Result<std::unique_ptr<Backend>> open_backend(const Artifact& artifact, int64_t threads) {
   if (artifact.target == "executorch") return ExecutorchBackend::open(artifact, threads);
   return failure(artifact.directory, ": of target '", artifact.target,
-                 "', this program runs executorch; export it again with --target executorch");
+                 "', this program runs executorch; export it again with --target executorch")
+      .as(ArtifactCode::kUnsupported);
 }
 
 }  // namespace glass

@@ -31,12 +31,13 @@ std::string shown_json(const Json& value) {
 }
 
 bool JsonBuilder::number_unsigned(uint64_t number) {
-  if (number <= INT64_MAX) return value(number);
+  if (number <= INT64_MAX || whole_ == Whole::kWide) return value(number);
   return fail(glass::failure("the number ", number, " is too large").as(ArtifactCode::kJson));
 }
 
 bool JsonBuilder::number_float(double number, const std::string& text) {
-  if (text.find_first_of(".eE") != std::string::npos) return value(number);
+  if (text.find_first_of(".eE") != std::string::npos || whole_ == Whole::kWide)
+    return value(number);
   return fail(glass::failure("the number ", shown(text), " is too large").as(ArtifactCode::kJson));
 }
 
@@ -58,8 +59,9 @@ bool JsonBuilder::open(Json container) {
     return fail(glass::failure("more than ", kMostJsonDepth, " lists and objects inside each other")
                     .as(ArtifactCode::kTooLarge));
   }
-  open_.push_back(put(std::move(container)));
-  return true;
+  Json* const place = put(std::move(container));
+  if (place != nullptr) open_.push_back(place);
+  return place != nullptr;
 }
 
 bool JsonBuilder::close() {
@@ -74,6 +76,10 @@ bool JsonBuilder::fail(Failure why) {
 
 // Puts a value where it belongs in the tree.
 Json* JsonBuilder::put(Json value) {
+  if (++items_ > kMostJsonItems && whole_ == Whole::kNarrow) {
+    fail(glass::failure("more than ", kMostJsonItems, " values").as(ArtifactCode::kTooLarge));
+    return nullptr;
+  }
   if (open_.empty()) return &(root = std::move(value));
   Json& parent = *open_.back();
   if (parent.is_object()) return &(parent[key_] = std::move(value));
@@ -81,12 +87,12 @@ Json* JsonBuilder::put(Json value) {
   return &parent.back();
 }
 
-Result<Json> parse_json(std::string_view text) {
+Result<Json> parse_json(std::string_view text, Whole whole) {
   if (!is_utf8(text)) return failure("not UTF-8 text").as(ArtifactCode::kEncoding);
   if (text.substr(0, kByteOrderMark.size()) == kByteOrderMark) {
     return failure("not valid JSON: it begins with a byte order mark").as(ArtifactCode::kJson);
   }
-  JsonBuilder builder;
+  JsonBuilder builder(whole);
   if (Json::sax_parse(text, &builder)) return std::move(builder.root);
   return builder.failure;
 }
@@ -114,7 +120,7 @@ Result<std::string> read_file(const std::string& path, size_t most) {
 Result<Json> read_json(const std::string& path, size_t most) {
   const Result<std::string> text = read_file(path, most);
   if (!text) return text.failure();
-  Result<Json> root = parse_json(*text);
+  Result<Json> root = parse_json(*text, Whole::kWide);
   if (root && root->is_object()) return root;
   const Failure why = root ? failure("not a JSON object").as(ArtifactCode::kJson) : root.failure();
   return failure(path, ": ", why.message, kAgain).as(why.artifact);

@@ -41,10 +41,16 @@ inline int64_t id_of(const Json& value) {
 std::string shown_json(const Json& value);
 std::string shown(std::string_view text);
 
+// kWide, for files of Hugging Face: whole numbers may be larger than int64 holds, as 10^30 stands
+// there for no limit, and there may be more values than kMostJsonItems.
+enum class Whole { kNarrow, kWide };
+
 // Makes a tree of what the parser finds, in order. Stops at a key that is there already, below
-// kMostJsonDepth and at whole numbers that int64 does not hold; `failure` then says why.
+// kMostJsonDepth and at whole numbers that are too large; `failure` then says why.
 class JsonBuilder : public Json::json_sax_t {
  public:
+  explicit JsonBuilder(Whole whole) : whole_(whole) {}
+
   Json root;
   Failure failure;
 
@@ -74,17 +80,19 @@ class JsonBuilder : public Json::json_sax_t {
  private:
   Json* put(Json value);
 
+  Whole whole_;
+  size_t items_ = 0;
   std::vector<Json*> open_;  // containers around the current place
   std::string key_;
 };
 
 // The document of a text. Fails when it is no JSON, or one that JsonBuilder refuses.
-Result<Json> parse_json(std::string_view text);
+Result<Json> parse_json(std::string_view text, Whole whole = Whole::kNarrow);
 
 // The bytes of a file. Fails when it cannot be read, or has more than `most`.
 Result<std::string> read_file(const std::string& path, size_t most);
 
-// The object of a JSON file. Fails when it cannot be read, or holds anything else.
+// The object of a JSON file of Hugging Face. Fails when it cannot be read, or holds anything else.
 Result<Json> read_json(const std::string& path, size_t most);
 
 }  // namespace glass

@@ -7,9 +7,10 @@
 
 namespace glass {
 
-inline constexpr size_t kMostManifestBytes = size_t{16} << 20;
+inline constexpr size_t kMostManifestBytes = size_t{4} << 20;
 inline constexpr size_t kMostChecksumBytes = 256;
 inline constexpr size_t kMostJsonDepth = 64;
+inline constexpr size_t kMostJsonItems = 262144;  // values of glass.json
 inline constexpr size_t kMostFiles = 1024;
 inline constexpr size_t kMostPathBytes = 255;
 inline constexpr int64_t kMostSize = INT32_MAX;  // of a dimension or of the context

@@ -128,6 +128,14 @@ bool is_sha256(const std::string& text) {
   return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == std::string::npos;
 }
 
+size_t most_bytes_of(const std::string& path) {
+  if (path == "prior.safetensors") return kMostPriorBytes;
+  if (path == "tokenizer.json") return kMostTokenizerBytes;
+  if (path == "tokenizer_config.json") return kMostConfigBytes;
+  if (path == "chat_template.jinja") return kMostTemplateBytes;
+  return SIZE_MAX;
+}
+
 Outcome read_files(const Json& root, Artifact& artifact) {
   const Json& list = field(root, "files");
   if (list.size() > kMostFiles) {
@@ -148,6 +156,11 @@ Outcome read_files(const Json& root, Artifact& artifact) {
     }
     if (entry.size < 0 || !is_sha256(entry.sha256)) {
       return failure("file '", entry.path, "' has no size or no SHA-256", kAgain);
+    }
+    if (static_cast<uint64_t>(entry.size) > most_bytes_of(entry.path)) {
+      return failure(entry.path, " has ", entry.size, " bytes, at most ", most_bytes_of(entry.path),
+                     " are read")
+          .as(ArtifactCode::kTooLarge);
     }
     artifact.files.push_back(std::move(entry));
   }

@@ -14,7 +14,7 @@ struct ItemBits {
   int64_t bits;
 };
 
-// ITEM_BITS in glass_export/artifact/reader.py.
+// ITEM_BITS in glass_export/artifact/checks.py.
 constexpr ItemBits kItemBits[] = {{"float32", 32}, {"float16", 16}, {"bfloat16", 16}, {"int64", 64},
                                   {"int32", 32},   {"int16", 16},   {"int8", 8},      {"uint8", 8},
                                   {"int4", 4},     {"uint4", 4},    {"bool", 8}};

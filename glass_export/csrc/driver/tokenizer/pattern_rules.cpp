@@ -36,7 +36,7 @@ class Scanner {
 
  private:
   struct Quantifier {
-    bool present = false, optional = false, unbounded = false, choice = false;
+    bool repeats = false, optional = false, unbounded = false, choice = false;
   };
 
   bool take(std::string_view text) {
@@ -74,7 +74,7 @@ class Scanner {
         return std::nullopt;
       }
       const std::optional<Quantifier> quantifier = read_quantifier();
-      if (!quantifier || (group && quantifier->present && !quantifier->optional)) {
+      if (!quantifier || (group && quantifier->repeats)) {
         return std::nullopt;
       }
       const bool second = cost.unbounded >= 2;
@@ -140,7 +140,7 @@ class Scanner {
   std::optional<Quantifier> read_quantifier() {
     Quantifier quantifier;
     if (take("?")) {
-      quantifier = {true, true, false, true};
+      quantifier = {false, true, false, true};
     } else if (take("*")) {
       quantifier = {true, true, true, true};
     } else if (take("+")) {

@@ -10,7 +10,7 @@ namespace {
 // Takes what the parser finds, in order: the vocabulary and the merges apart, the rest as a tree.
 class Reader final : public JsonBuilder {
  public:
-  explicit Reader(TokenizerFile& file) : file_(file) {}
+  explicit Reader(TokenizerFile& file) : JsonBuilder(Whole::kWide), file_(file) {}
 
   bool null() override { return plain(nullptr); }
   bool boolean(bool flag) override { return plain(flag); }
