@@ -5,6 +5,8 @@ Every message says what failed, what was got, what was expected and what to do.
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 
 class GlassError(Exception):
     """Base of all errors of this package. ``exit_code`` is what the command line returns."""
@@ -44,8 +46,42 @@ class NativeError(GlassError):
     """The native library could not be built, found or loaded, or is of another version."""
 
 
+class ArtifactCode(StrEnum):
+    """What can be wrong with an artifact: the closed list of ``artifacts/README.md``.
+
+    The same as ``ArtifactCode`` in ``csrc/driver/artifact_code.h``.
+    """
+
+    NO_ARTIFACT = "no-artifact"
+    UNREADABLE = "unreadable"
+    TOO_LARGE = "too-large"
+    CHECKSUM = "checksum"
+    ENCODING = "encoding"
+    JSON = "json"
+    SCHEMA = "schema"
+    MANIFEST = "manifest"
+    PATH = "path"
+    TENSOR = "tensor"
+    LINK = "link"
+    MISSING = "missing"
+    SIZE = "size"
+    HASH = "hash"
+    GRAPH = "graph"
+    TOKENIZER = "tokenizer"
+    TEMPLATE = "template"
+    PRIOR = "prior"
+    UNSUPPORTED = "unsupported"
+
+
 class ArtifactError(GlassError):
-    """An artifact is missing, damaged, altered, or of another schema."""
+    """An artifact is missing, damaged, altered, or of another schema.
+
+    ``code`` says what a reader found; None where no artifact is read, as when one is written.
+    """
+
+    def __init__(self, message: str, code: ArtifactCode | None = None) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class VerificationError(GlassError):

@@ -6,7 +6,8 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
-from glass_export.errors import ArtifactError
+from glass_export import strict_json
+from glass_export.errors import ArtifactCode, ArtifactError, GlassError
 from glass_export.recipe import SelectionRecipe
 from glass_export.schema import from_data, to_data
 from glass_export.selection import Profile
@@ -141,29 +142,37 @@ class Manifest:
         return json.dumps(to_data(self), indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
-    def from_json(cls, text: str) -> Manifest:
+    def from_json(cls, content: str | bytes) -> Manifest:
         """Parse glass.json.
 
         Raises:
-            ArtifactError: not JSON, of a newer schema, or not a manifest.
+            ArtifactError: not JSON, of another schema, or not a manifest.
         """
+        raw = content.encode() if isinstance(content, str) else content
+        data = strict_json.parse(raw, MANIFEST_NAME)
+        if not isinstance(data, dict):
+            raise ArtifactError(f"{MANIFEST_NAME}: not a JSON object", ArtifactCode.JSON)
+        _check_version(data.get("schema_version"))
         try:
-            data = json.loads(text)
-        except (ValueError, RecursionError) as problem:
-            raise ArtifactError(f"{MANIFEST_NAME}: not valid JSON: {problem}") from problem
-        version = data.get("schema_version") if isinstance(data, dict) else None
-        if type(version) is not int:
-            raise ArtifactError(
-                f"{MANIFEST_NAME}: no schema_version; this is not a glass-export artifact"
-            )
-        if version != SCHEMA_VERSION:
-            raise ArtifactError(
-                f"{MANIFEST_NAME}: schema_version is {version}, this program reads "
-                f"{SCHEMA_VERSION}; "
-                + (
-                    "update glass-export"
-                    if version > SCHEMA_VERSION
-                    else "export the model again with this version"
-                )
-            )
-        return from_data(cls, data, error=ArtifactError, where=MANIFEST_NAME)
+            return from_data(cls, data, error=ArtifactError, where=MANIFEST_NAME)
+        except GlassError as problem:
+            raise ArtifactError(str(problem), ArtifactCode.MANIFEST) from problem
+
+
+def _check_version(version: object) -> None:
+    if type(version) is not int:
+        raise ArtifactError(
+            f"{MANIFEST_NAME}: no schema_version; this is not a glass-export artifact",
+            ArtifactCode.SCHEMA,
+        )
+    if version != SCHEMA_VERSION:
+        remedy = (
+            "update glass-export"
+            if version > SCHEMA_VERSION
+            else "export the model again with this version"
+        )
+        raise ArtifactError(
+            f"{MANIFEST_NAME}: schema_version is {version}, this program reads {SCHEMA_VERSION}; "
+            f"{remedy}",
+            ArtifactCode.SCHEMA,
+        )

@@ -15,9 +15,10 @@ import jinja2
 from jinja2 import nodes
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from glass_export.errors import ArtifactError, GenerationError
+from glass_export import limits
+from glass_export.errors import ArtifactCode, ArtifactError, GenerationError
+from glass_export.runtime.template_guard import GuardedEnvironment, TemplateLimitError, budget
 
 Message = Mapping[str, Any]
 Span = tuple[int, int]
@@ -71,13 +72,18 @@ def _tojson(
     )
 
 
-def _environment() -> ImmutableSandboxedEnvironment:
-    environment = ImmutableSandboxedEnvironment(
+def strftime_now(form: str) -> str:
+    """The time as text, by the name that templates know."""
+    return datetime.now().strftime(form)
+
+
+def _environment() -> GuardedEnvironment:
+    environment = GuardedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
     )
-    environment.filters["tojson"] = _tojson
+    environment.add_filter("tojson", _tojson)
     environment.globals["raise_exception"] = _raise
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    environment.globals["strftime_now"] = strftime_now
     environment.globals["namespace"] = _Namespace
     return environment
 
@@ -89,12 +95,9 @@ class ChatTemplate:
         """Compile ``source``; ``variables`` are ``bos_token``, ``eos_token`` and the like.
 
         Raises:
-            ArtifactError: the template is not valid Jinja.
+            ArtifactError: the template is not valid Jinja, or larger than a chat template is.
         """
-        try:
-            self._template = _environment().from_string(source)
-        except jinja2.TemplateError as problem:
-            raise ArtifactError(f"chat template: not valid Jinja: {problem}") from problem
+        self._template = _compiled(source)
         self._variables = dict(variables)
 
     def render(self, messages: Sequence[Message]) -> str:
@@ -102,16 +105,27 @@ class ChatTemplate:
 
         Raises:
             GenerationError: the messages are malformed, or the template refuses them.
+            ArtifactError: the template does more than a chat template needs.
         """
         plain = _checked(messages)
         try:
-            return self._template.render(
-                messages=plain,
-                tools=None,
-                documents=None,
-                add_generation_prompt=True,
-                **self._variables,
+            characters = sum(
+                len(text) for message in plain for text in message.values() if isinstance(text, str)
             )
+            with budget(characters):
+                pieces = self._template.generate(
+                    messages=plain,
+                    tools=None,
+                    documents=None,
+                    add_generation_prompt=True,
+                    **self._variables,
+                )
+                return "".join(pieces)
+        except (TemplateLimitError, RecursionError, MemoryError) as problem:
+            raise ArtifactError(
+                f"chat template: {problem}; use another artifact, or pass prompts as plain text",
+                ArtifactCode.TEMPLATE,
+            ) from problem
         except Exception as problem:  # the template is a program: it may raise anything
             raise GenerationError(
                 f"chat template: refused the messages: {problem}; check their roles and order"
@@ -152,6 +166,18 @@ class ChatTemplate:
             return (before, after) if before and after else None
         opening, closing = _common(before[::-1], between[::-1])[::-1], _common(after, between)
         return (opening, closing) if opening and closing else None
+
+
+def _compiled(source: str) -> jinja2.Template:
+    code = ArtifactCode.TEMPLATE
+    if (size := len(source.encode(errors="replace"))) > limits.TEMPLATE_BYTES:
+        raise ArtifactError(
+            f"chat template: has {size} bytes, at most {limits.TEMPLATE_BYTES} are read", code
+        )
+    try:
+        return _environment().program(source)
+    except Exception as problem:  # Python itself compiles what Jinja makes of it
+        raise ArtifactError(f"chat template: not valid Jinja: {problem}", code) from problem
 
 
 def _common(one: str, other: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 
 from glass_export.artifact import Artifact
-from glass_export.errors import ArtifactError
+from glass_export.errors import ArtifactCode, ArtifactError
 from glass_export.log import third_party_silence
 from glass_export.runtime.base import Backend
 from glass_export.schema import suggest
@@ -29,7 +29,8 @@ def open_backend(
     if target not in ENGINES:
         raise ArtifactError(
             f"{artifact.path}: target {target!r} has no engine here; "
-            f"{suggest(target, list(ENGINES))}; update glass-export"
+            f"{suggest(target, list(ENGINES))}; update glass-export",
+            ArtifactCode.UNSUPPORTED,
         )
     module, name, package = ENGINES[target]
     try:
@@ -40,7 +41,8 @@ def open_backend(
             raise
         raise ArtifactError(
             f"{artifact.path}: target {target!r} needs the package {package!r}, which is not "
-            f"installed; run `pip install {package}`"
+            f"installed; run `pip install {package}`",
+            ArtifactCode.UNSUPPORTED,
         ) from problem
     backend: Backend = engine(artifact, threads=threads, max_length=max_length)
     return backend

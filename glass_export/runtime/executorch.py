@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 
 from glass_export import native
 from glass_export.artifact import Artifact
-from glass_export.artifact.reader import AGAIN
-from glass_export.errors import ArtifactError, GenerationError, NativeError
+from glass_export.artifact.checks import AGAIN
+from glass_export.errors import ArtifactCode, ArtifactError, GenerationError, NativeError
 from glass_export.log import logger
 from glass_export.runtime.base import (
     FloatArray,
@@ -155,12 +155,15 @@ def _set_threads(wanted: int) -> None:
 def _load(path: Path) -> Program:
     with path.open("rb") as file:
         if file.read(8)[4:6] != _MAGIC:  # ExecuTorch ends the process over some other files
-            raise ArtifactError(f"{path}: damaged, or not an ExecuTorch program; {AGAIN}")
+            raise ArtifactError(
+                f"{path}: damaged, or not an ExecuTorch program; {AGAIN}", ArtifactCode.GRAPH
+            )
     try:
         return Runtime.get().load_program(path)
     except RuntimeError as problem:
         raise ArtifactError(
-            f"{path}: ExecuTorch cannot load this program ({_reason(problem)}); {AGAIN}"
+            f"{path}: ExecuTorch cannot load this program ({_reason(problem)}); {AGAIN}",
+            ArtifactCode.GRAPH,
         ) from problem
 
 
@@ -170,7 +173,8 @@ def _metadata(path: Path, program: Program) -> dict[str, str]:
     if missing:
         raise ArtifactError(
             f"{path}: not a program of this project: it has no method {', '.join(missing)}, only "
-            f"{', '.join(sorted(program.method_names))}; export the model with glass-export"
+            f"{', '.join(sorted(program.method_names))}; export the model with glass-export",
+            ArtifactCode.GRAPH,
         )
     (text,) = _method(path, program, _METADATA).execute(())
     return decode(str(text), str(path))
@@ -200,7 +204,8 @@ def _method(path: Path, program: Program, name: str) -> Method:
     except RuntimeError as problem:
         raise ArtifactError(
             f"{path}: ExecuTorch cannot load the method {name!r} ({_reason(problem)}); an operator "
-            "or backend that it needs is not in this build of ExecuTorch"
+            "or backend that it needs is not in this build of ExecuTorch",
+            ArtifactCode.GRAPH,
         ) from problem
     assert method is not None
     return method

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from glass_export.errors import ArtifactError
+from glass_export.errors import ArtifactCode, ArtifactError
 
 FORMAT_VERSION = 1
 """Of the program's methods: their names, inputs and outputs."""
@@ -34,7 +34,8 @@ def decode(text: str, where: str) -> dict[str, str]:
     if found != str(FORMAT_VERSION):
         raise ArtifactError(
             f"{where}: format_version is {found}, this program reads {FORMAT_VERSION}; "
-            "export the model again, or update glass-export"
+            "export the model again, or update glass-export",
+            ArtifactCode.GRAPH,
         )
     return fields
 

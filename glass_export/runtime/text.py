@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,13 @@ from typing import Any
 import numpy as np
 from tokenizers import Encoding, Tokenizer
 
+from glass_export import limits, strict_json
 from glass_export.artifact import Artifact
-from glass_export.errors import ArtifactError, GenerationError
+from glass_export.artifact.reader import read_limited
+from glass_export.errors import ArtifactCode, ArtifactError, GenerationError
 from glass_export.runtime.chat_template import ChatTemplate, Message, Span
 from glass_export.runtime.detokenizer import Detokenizer
+from glass_export.runtime.tokenizer_rules import tokenizer_problem
 from glass_export.selection import LocalTokens
 
 Mask = np.ndarray[tuple[int], np.dtype[np.float32]]
@@ -48,13 +50,10 @@ class TextCodec:
         Raises:
             ArtifactError: a file is not what its name says.
         """
-        try:
-            loaded = Tokenizer.from_file(str(tokenizer))
-        except Exception as problem:  # the library raises bare Exception
-            raise ArtifactError(f"{tokenizer}: not a tokenizer.json: {problem}") from problem
+        loaded = _load_tokenizer(tokenizer)
         settings = _read_config(config) if config else {}
         names = _special_names(settings)
-        source = template.read_text(encoding="utf-8") if template else _named_template(settings)
+        source = _read_template(template) if template else _named_template(settings)
         compiled = ChatTemplate(source, names) if source else None
         return cls(loaded, template=compiled, bos_token=names.get("bos_token"))
 
@@ -174,13 +173,35 @@ def _framed(text: str, opening: str, closing: str) -> list[Span]:
     return spans
 
 
-def _read_config(path: Path) -> dict[str, Any]:
+def _load_tokenizer(path: Path) -> Tokenizer:
+    content = read_limited(path, limits.TOKENIZER_BYTES)
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as problem:
-        raise ArtifactError(f"{path}: not valid JSON: {problem}") from problem
+        loaded = Tokenizer.from_buffer(content)
+        problem = tokenizer_problem(loaded)
+    except (KeyboardInterrupt, SystemExit, MemoryError):
+        raise
+    except BaseException as raised:  # bare Exception, and where the library panics not even that
+        problem = str(raised)
+    if problem:
+        raise ArtifactError(f"{path}: not a tokenizer.json: {problem}", ArtifactCode.TOKENIZER)
+    return loaded
+
+
+def _read_template(path: Path) -> str:
+    try:
+        return read_limited(path, limits.TEMPLATE_BYTES).decode()
+    except UnicodeDecodeError as problem:
+        raise ArtifactError(
+            f"{path}: not UTF-8 text ({problem})", ArtifactCode.TEMPLATE
+        ) from problem
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    settings = strict_json.parse(read_limited(path, limits.CONFIG_BYTES), str(path), wide=True)
     if not isinstance(settings, dict):
-        raise ArtifactError(f"{path}: got {type(settings).__name__}, expected a JSON object")
+        raise ArtifactError(
+            f"{path}: got {type(settings).__name__}, expected a JSON object", ArtifactCode.JSON
+        )
     return settings
 
 
@@ -198,6 +219,10 @@ def _named_template(settings: dict[str, Any]) -> str | None:
     """The chat template of a tokenizer_config.json: a string, or a list with one named default."""
     template = settings.get("chat_template")
     if isinstance(template, list):
-        named = {item.get("name"): item.get("template") for item in template}
-        template = named.get("default")
+        named = (
+            item.get("template")
+            for item in template
+            if isinstance(item, dict) and item.get("name") == "default"
+        )
+        template = next(named, None)
     return template if isinstance(template, str) else None

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "driver/selection.h"
@@ -87,8 +88,11 @@ struct Artifact {
   std::vector<FileEntry> files;
 
   // Reads the manifest. Fails when there is none, it was altered, is of another schema or
-  // contradicts itself, or a file is missing or of another size.
+  // contradicts itself, a file is missing or of another size, or a graph refers to other files.
   static Result<Artifact> open(const std::string& directory);
+
+  // The same of the text of a manifest alone; no file is looked at.
+  static Result<Artifact> parse(std::string_view manifest);
 
   // Compares the SHA-256 of every file, which takes seconds a gigabyte. Fails at the first that was
   // altered, or once *cancelled is true; it may be null.

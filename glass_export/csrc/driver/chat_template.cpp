@@ -1,12 +1,11 @@
 #include "driver/chat_template.h"
 
-#include <jinja/lexer.h>
-#include <jinja/parser.h>
 #include <jinja/runtime.h>
 
 #include <exception>
 #include <string_view>
 
+#include "driver/template_guard.h"
 #include "driver/tokenizer/unicode.h"
 
 namespace glass {
@@ -110,26 +109,31 @@ std::vector<Range> take_marks(std::string& text) {
 
 Result<ChatTemplate> ChatTemplate::compile(const std::string& source,
                                            std::map<std::string, std::string> variables) {
-  try {
-    jinja::lexer lexer;
-    auto program = std::make_shared<Program>();
-    program->code = jinja::parse_from_tokens(lexer.tokenize(source));
-    program->source = source;
-    program->variables = std::move(variables);
-    return ChatTemplate(std::move(program));
-  } catch (const std::exception& problem) {
-    return failure("chat template: not supported: ", first_line(problem.what()),
-                   "; use another artifact, or pass prompts as plain text")
-        .as(ErrorCode::kArtifact);
+  if (!is_utf8(source)) {
+    return failure("chat template: not UTF-8 text; copy or export the artifact again")
+        .as(ArtifactCode::kTemplate);
   }
+  auto program = std::make_shared<Program>();
+  if (Outcome parsed = parse_template(source, program->code); !parsed) {
+    return failure("chat template: not supported: ", parsed.failure().message,
+                   "; use another artifact, or pass prompts as plain text")
+        .as(ArtifactCode::kTemplate);
+  }
+  program->source = source;
+  program->variables = std::move(variables);
+  return ChatTemplate(std::move(program));
 }
 
 Result<std::string> ChatTemplate::render(const std::vector<Message>& messages) const {
   if (Outcome valid = check_messages(messages); !valid) {
     return valid.failure().as(ErrorCode::kInvalidArgument);
   }
+  size_t input = 0;
+  for (const Message& message : messages) input += message.role.size() + message.content.size();
+  const TemplateBudget budget(input);
   try {
     jinja::context context(program_->source);
+    limit_functions(context);
     for (const auto& [name, value] : program_->variables) context.set_val(name, text_value(value));
     context.set_val("messages", messages_value(messages));
     context.set_val("tools", jinja::mk_val<jinja::value_none>());
@@ -139,6 +143,12 @@ Result<std::string> ChatTemplate::render(const std::vector<Message>& messages) c
     const jinja::value parts = runtime.execute(program_->code);
     return jinja::runtime::gather_string_parts(parts)->as_string().str();
   } catch (const std::exception& problem) {
+    if (budget.exceeded()) {
+      return failure(
+                 "chat template: it does more than a chat template needs; use another artifact, ",
+                 "or pass prompts as plain text")
+          .as(ArtifactCode::kTemplate);
+    }
     return failure("chat template: refused the messages: ", first_line(problem.what()),
                    "; check their roles and order")
         .as(ErrorCode::kInvalidArgument);

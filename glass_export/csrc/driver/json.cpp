@@ -1,28 +1,129 @@
 #include "driver/json.h"
 
+#include <filesystem>
 #include <fstream>
-#include <sstream>
+#include <system_error>
+
+#include "driver/tokenizer/unicode.h"
 
 namespace glass {
+namespace {
 
-Result<std::string> read_file(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (file) {
-    std::ostringstream text;
-    text << file.rdbuf();
-    if (!file.bad()) return text.str();
+constexpr const char* kAgain = "; copy or export the artifact again";
+constexpr size_t kShown = 60;
+constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
+
+}  // namespace
+
+std::string shown(std::string_view text) {
+  std::string out;
+  for (const char c : text.substr(0, kShown)) {
+    out += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c;
   }
-  return failure(path, ": cannot be read; give a whole artifact directory")
-      .as(ErrorCode::kArtifact);
+  return text.size() > kShown ? out + "..." : out;
 }
 
-Result<Json> read_json(const std::string& path) {
-  const Result<std::string> text = read_file(path);
+std::string shown_json(const Json& value) {
+  if (value.is_object()) return "an object";
+  if (value.is_array()) return "a list";
+  if (value.is_string()) return "'" + shown(value.get_ref<const std::string&>()) + "'";
+  return value.dump();
+}
+
+bool JsonBuilder::number_unsigned(uint64_t number) {
+  if (number <= INT64_MAX || whole_ == Whole::kWide) return value(number);
+  return fail(glass::failure("the number ", number, " is too large").as(ArtifactCode::kJson));
+}
+
+bool JsonBuilder::number_float(double number, const std::string& text) {
+  if (text.find_first_of(".eE") != std::string::npos || whole_ == Whole::kWide)
+    return value(number);
+  return fail(glass::failure("the number ", shown(text), " is too large").as(ArtifactCode::kJson));
+}
+
+bool JsonBuilder::key(std::string& name) {
+  if (open_.back()->contains(name)) {
+    return fail(
+        glass::failure("the key '", shown(name), "' is given twice").as(ArtifactCode::kJson));
+  }
+  key_ = std::move(name);
+  return true;
+}
+
+bool JsonBuilder::parse_error(size_t place, const std::string&, const Json::exception&) {
+  return fail(glass::failure("not valid JSON at byte ", place).as(ArtifactCode::kJson));
+}
+
+bool JsonBuilder::open(Json container) {
+  if (open_.size() == kMostJsonDepth) {
+    return fail(glass::failure("more than ", kMostJsonDepth, " lists and objects inside each other")
+                    .as(ArtifactCode::kTooLarge));
+  }
+  Json* const place = put(std::move(container));
+  if (place != nullptr) open_.push_back(place);
+  return place != nullptr;
+}
+
+bool JsonBuilder::close() {
+  open_.pop_back();
+  return true;
+}
+
+bool JsonBuilder::fail(Failure why) {
+  failure = std::move(why);
+  return false;
+}
+
+// Puts a value where it belongs in the tree.
+Json* JsonBuilder::put(Json value) {
+  if (++items_ > kMostJsonItems && whole_ == Whole::kNarrow) {
+    fail(glass::failure("more than ", kMostJsonItems, " values").as(ArtifactCode::kTooLarge));
+    return nullptr;
+  }
+  if (open_.empty()) return &(root = std::move(value));
+  Json& parent = *open_.back();
+  if (parent.is_object()) return &(parent[key_] = std::move(value));
+  parent.push_back(std::move(value));
+  return &parent.back();
+}
+
+Result<Json> parse_json(std::string_view text, Whole whole) {
+  if (!is_utf8(text)) return failure("not UTF-8 text").as(ArtifactCode::kEncoding);
+  if (text.substr(0, kByteOrderMark.size()) == kByteOrderMark) {
+    return failure("not valid JSON: it begins with a byte order mark").as(ArtifactCode::kJson);
+  }
+  JsonBuilder builder(whole);
+  if (Json::sax_parse(text, &builder)) return std::move(builder.root);
+  return builder.failure;
+}
+
+Result<std::string> read_file(const std::string& path, size_t most) {
+  std::error_code problem;
+  if (std::filesystem::is_regular_file(path, problem)) {
+    std::ifstream file(path, std::ios::binary);
+    std::string text;
+    const uintmax_t size = std::filesystem::file_size(path, problem);
+    if (!problem && size > most) {
+      return failure(path, ": has ", size, " bytes, at most ", most, " are read")
+          .as(ArtifactCode::kTooLarge);
+    }
+    if (file && !problem) {
+      text.resize(static_cast<size_t>(size));
+      file.read(text.data(), static_cast<std::streamsize>(size));
+      if (static_cast<uintmax_t>(file.gcount()) == size) return text;
+    }
+  }
+  return failure(path, ": cannot be read; give a whole artifact directory")
+      .as(ArtifactCode::kUnreadable);
+}
+
+Result<Json> read_json(const std::string& path, size_t most) {
+  const Result<std::string> text = read_file(path, most);
   if (!text) return text.failure();
-  Json root = Json::parse(*text, nullptr, /*allow_exceptions=*/false);
-  if (root.is_object()) return root;
-  return failure(path, ": not valid JSON; copy or export the artifact again")
-      .as(ErrorCode::kArtifact);
+  Result<Json> root = parse_json(*text, Whole::kWide);
+  if (root && root->is_object()) return root;
+  const Failure why = root ? failure("not a JSON object").as(ArtifactCode::kJson) : root.failure();
+  return failure(path, ": ", why.message, kAgain).as(why.artifact);
 }
 
 }  // namespace glass

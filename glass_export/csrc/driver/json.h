@@ -3,8 +3,12 @@
 
 #include <cstdint>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <string>
+#include <string_view>
+#include <vector>
 
+#include "driver/limits.h"
 #include "driver/status.h"
 
 namespace glass {
@@ -33,10 +37,62 @@ inline int64_t id_of(const Json& value) {
   return value.get<int64_t>();
 }
 
-// The bytes of a file. Fails when it cannot be read.
-Result<std::string> read_file(const std::string& path);
+// A value in a message: cut, so that a hostile one does not fill it.
+std::string shown_json(const Json& value);
+std::string shown(std::string_view text);
 
-// The object of a JSON file. Fails when it cannot be read, or holds anything else.
-Result<Json> read_json(const std::string& path);
+// kWide, for files of Hugging Face: whole numbers may be larger than int64 holds, as 10^30 stands
+// there for no limit, and there may be more values than kMostJsonItems.
+enum class Whole { kNarrow, kWide };
+
+// Makes a tree of what the parser finds, in order. Stops at a key that is there already, below
+// kMostJsonDepth and at whole numbers that are too large; `failure` then says why.
+class JsonBuilder : public Json::json_sax_t {
+ public:
+  explicit JsonBuilder(Whole whole) : whole_(whole) {}
+
+  Json root;
+  Failure failure;
+
+  bool null() override { return value(nullptr); }
+  bool boolean(bool flag) override { return value(flag); }
+  bool number_integer(int64_t number) override { return value(number); }
+  bool number_unsigned(uint64_t number) override;
+  bool number_float(double number, const std::string& text) override;
+  bool string(std::string& text) override { return value(std::move(text)); }
+  bool binary(Json::binary_t&) override { return false; }
+  bool key(std::string& name) override;
+  bool start_object(size_t) override { return open(Json::object()); }
+  bool end_object() override { return close(); }
+  bool start_array(size_t) override { return open(Json::array()); }
+  bool end_array() override { return close(); }
+  bool parse_error(size_t, const std::string&, const Json::exception&) override;
+
+ protected:
+  bool value(Json value) { return put(std::move(value)) != nullptr; }
+  bool open(Json container);
+  bool close();
+  bool fail(Failure why);
+
+  size_t depth() const { return open_.size(); }
+  const std::string& key() const { return key_; }
+
+ private:
+  Json* put(Json value);
+
+  Whole whole_;
+  size_t items_ = 0;
+  std::vector<Json*> open_;  // containers around the current place
+  std::string key_;
+};
+
+// The document of a text. Fails when it is no JSON, or one that JsonBuilder refuses.
+Result<Json> parse_json(std::string_view text, Whole whole = Whole::kNarrow);
+
+// The bytes of a file. Fails when it cannot be read, or has more than `most`.
+Result<std::string> read_file(const std::string& path, size_t most);
+
+// The object of a JSON file of Hugging Face. Fails when it cannot be read, or holds anything else.
+Result<Json> read_json(const std::string& path, size_t most);
 
 }  // namespace glass

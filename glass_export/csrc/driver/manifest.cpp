@@ -1,14 +1,21 @@
 #include "driver/manifest.h"
 
 #include <algorithm>
-#include <cctype>
 #include <set>
+#include <string_view>
 #include <utility>
+
+#include "driver/limits.h"
+#include "driver/manifest_schema.h"
+#include "driver/tensor_entries.h"
 
 namespace glass {
 namespace {
 
 constexpr const char* kAgain = "; copy or export the artifact again";
+constexpr const char* kActivations[] = {"silu", "gelu", "gelu_tanh", "relu"};
+constexpr const char* kModes[] = {"auto", "fixed", "paper-a", "paper-i", "griffin"};
+constexpr const char* kTexts[] = {"null", "template", "mixed"};
 
 // A number, word or list as assign() reads it.
 std::string setting_text(const Json& value) {
@@ -25,12 +32,23 @@ Outcome read(const Json& object, const char* name, std::string& target) {
   return failure(name, " is missing, expected text", kAgain);
 }
 
-// A whole number of at least 1.
+// A whole number of at least 1 that is not absurd.
 Outcome read(const Json& object, const char* name, int64_t& target) {
   target = id_of(field(object, name));
-  if (target >= 1) return Done{};
-  return failure(name, " is ", field(object, name).dump(),
-                 ", expected a whole number of at least 1", kAgain);
+  if (target >= 1 && target <= kMostSize) return Done{};
+  return failure(name, " is ", shown_json(field(object, name)),
+                 ", expected a whole number of at least 1 and at most ", kMostSize, kAgain);
+}
+
+// One of the words that this version knows.
+template <size_t kCount>
+Outcome require_word(const Json& object, const char* name, const char* const (&words)[kCount]) {
+  const Json& value = field(object, name);
+  const std::string word = text_of(value);
+  const bool known = std::any_of(std::begin(words), std::end(words),
+                                 [&](const char* other) { return word == other; });
+  if (known || value.is_null()) return Done{};
+  return failure(name, " is ", shown_json(value), ", which this version does not know", kAgain);
 }
 
 Outcome first_failure(std::initializer_list<Outcome> outcomes) {
@@ -38,6 +56,12 @@ Outcome first_failure(std::initializer_list<Outcome> outcomes) {
     if (!outcome) return outcome.failure();
   }
   return Done{};
+}
+
+Outcome check_token(const Json& id, const ModelInfo& model) {
+  if (id_of(id) >= 0 && id_of(id) < model.vocab_size) return Done{};
+  return failure("token id ", shown_json(id), " is outside the vocabulary of ", model.vocab_size,
+                 kAgain);
 }
 
 Outcome read_model(const Json& root, ModelInfo& model) {
@@ -58,50 +82,85 @@ Outcome read_model(const Json& root, ModelInfo& model) {
   });
   if (!sizes) return failure("model.", sizes.failure().message);
   // Artifacts of versions that knew no experts say nothing of them.
-  model.expert_rows = std::max<int64_t>(0, id_of(field(dims, "expert_rows")));
+  const Json& rows = field(dims, "expert_rows");
+  model.expert_rows = rows.is_null() ? 0 : id_of(rows);
+  if (model.expert_rows < 0 || model.expert_rows > kMostSize) {
+    return failure("expert_rows is ", shown_json(rows), ", expected 0 to ", kMostSize, kAgain);
+  }
+  if (Outcome known = require_word(object, "activation", kActivations); !known) return known;
   if (model.heads % model.kv_heads != 0) {
     return failure("heads (", model.heads, ") is not a multiple of kv_heads (", model.kv_heads, ")",
                    kAgain);
   }
   for (const Json& id : field(object, "eos_token_ids")) {
-    if (id_of(id) < 0 || id_of(id) >= model.vocab_size) {
-      return failure("token id ", id.dump(), " is outside the vocabulary of ", model.vocab_size,
-                     kAgain);
-    }
+    if (Outcome inside = check_token(id, model); !inside) return inside;
     model.eos_token_ids.push_back(id_of(id));
   }
-  return Done{};
+  const Json& bos = field(object, "bos_token_id");
+  return bos.is_null() ? Outcome(Done{}) : check_token(bos, model);
+}
+
+bool is_letter_or_digit(char c) {
+  return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
 }
 
 // Names of letters, digits, '.', '_', '+' and '-', none of them beginning with a dot.
 bool is_plain_path(const std::string& path) {
+  if (path.size() > kMostPathBytes) return false;
   bool start = true;
   for (const char c : path) {
-    const bool plain = std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '+' ||
-                       c == '-' || (c == '.' && !start);
+    const bool plain =
+        is_letter_or_digit(c) || c == '_' || c == '+' || c == '-' || (c == '.' && !start);
     if (!plain && (c != '/' || start)) return false;
     start = c == '/';
   }
   return !start;
 }
 
+std::string lower(std::string text) {
+  for (char& c : text) {
+    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+  }
+  return text;
+}
+
+bool is_sha256(const std::string& text) {
+  return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == std::string::npos;
+}
+
+size_t most_bytes_of(const std::string& path) {
+  if (path == "prior.safetensors") return kMostPriorBytes;
+  if (path == "tokenizer.json") return kMostTokenizerBytes;
+  if (path == "tokenizer_config.json") return kMostConfigBytes;
+  if (path == "chat_template.jinja") return kMostTemplateBytes;
+  return SIZE_MAX;
+}
+
 Outcome read_files(const Json& root, Artifact& artifact) {
+  const Json& list = field(root, "files");
+  if (list.size() > kMostFiles) {
+    return failure("files: ", list.size(), " are listed, at most ", kMostFiles, " are read")
+        .as(ArtifactCode::kTooLarge);
+  }
   std::set<std::string> seen;
-  for (const Json& item : field(root, "files")) {
+  for (const Json& item : list) {
     FileEntry entry{text_of(field(item, "path")), id_of(field(item, "size")),
                     text_of(field(item, "sha256"))};
     if (!is_plain_path(entry.path)) {
-      return failure("file path '", entry.path,
-                     "' is not a plain relative path inside the artifact", kAgain);
+      return failure("file path '", shown(entry.path),
+                     "' is not a plain relative path inside the artifact", kAgain)
+          .as(ArtifactCode::kPath);
     }
-    std::string folded = entry.path;
-    std::transform(folded.begin(), folded.end(), folded.begin(),
-                   [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
-    if (!seen.insert(folded).second) {
-      return failure("file '", entry.path, "' is listed twice", kAgain);
+    if (!seen.insert(lower(entry.path)).second) {
+      return failure("file '", entry.path, "' is listed twice", kAgain).as(ArtifactCode::kPath);
     }
-    if (entry.size < 0 || entry.sha256.size() != 64) {
+    if (entry.size < 0 || !is_sha256(entry.sha256)) {
       return failure("file '", entry.path, "' has no size or no SHA-256", kAgain);
+    }
+    if (static_cast<uint64_t>(entry.size) > most_bytes_of(entry.path)) {
+      return failure(entry.path, " has ", entry.size, " bytes, at most ", most_bytes_of(entry.path),
+                     " are read")
+          .as(ArtifactCode::kTooLarge);
     }
     artifact.files.push_back(std::move(entry));
   }
@@ -110,7 +169,14 @@ Outcome read_files(const Json& root, Artifact& artifact) {
 
 Outcome require_file(const Artifact& artifact, const std::string& name) {
   if (!artifact.file(name).empty()) return Done{};
-  return failure("'", name, "' is used but not in files", kAgain);
+  return failure("'", shown(name), "' is used but not in files", kAgain);
+}
+
+int64_t size_of(const Artifact& artifact, const std::string& name) {
+  for (const FileEntry& entry : artifact.files) {
+    if (entry.path == name) return entry.size;
+  }
+  return 0;
 }
 
 std::vector<TensorSignature> tensors_of(const Json& list) {
@@ -126,26 +192,19 @@ std::vector<TensorSignature> tensors_of(const Json& list) {
   return tensors;
 }
 
-// Entries of the weights file; whether they lie inside it is checked where it is mapped.
-Outcome read_weights(const Json& target, Artifact& artifact) {
-  for (const Json& item : field(target, "tensors")) {
+// Entries of the weights file that check_tensor_entries() has passed.
+std::vector<WeightEntry> weights_of(const Json& tensors) {
+  std::vector<WeightEntry> weights;
+  for (const Json& item : tensors) {
     WeightEntry entry{text_of(field(item, "name")),
                       text_of(field(item, "dtype")),
                       {},
                       id_of(field(item, "offset")),
                       id_of(field(item, "nbytes"))};
-    bool sound = !entry.name.empty() && entry.offset >= 0 && entry.nbytes >= 0;
-    for (const Json& size : field(item, "shape")) {
-      entry.shape.push_back(id_of(size));
-      sound = sound && entry.shape.back() >= 0;
-    }
-    if (!sound) {
-      return failure("target.tensors: '", entry.name, "' has no name, or a shape, offset or nbytes",
-                     " that is no whole number", kAgain);
-    }
-    artifact.weights.push_back(std::move(entry));
+    for (const Json& size : field(item, "shape")) entry.shape.push_back(id_of(size));
+    weights.push_back(std::move(entry));
   }
-  return Done{};
+  return weights;
 }
 
 Outcome read_target(const Json& root, Artifact& artifact) {
@@ -163,15 +222,19 @@ Outcome read_target(const Json& root, Artifact& artifact) {
     artifact.graphs[role] = text_of(graph);
     if (Outcome found = require_file(artifact, text_of(graph)); !found) return found;
   }
-  const Json& weights = field(target, "weights");
-  if (!weights.is_null()) {
+  int64_t weights_size = 0;
+  if (const Json& weights = field(target, "weights"); !weights.is_null()) {
     artifact.graphs["weights"] = text_of(weights);
     if (Outcome found = require_file(artifact, text_of(weights)); !found) return found;
+    weights_size = size_of(artifact, text_of(weights));
+  }
+  if (Outcome sound = check_tensor_entries(field(target, "tensors"), weights_size); !sound) {
+    return sound.failure().as(ArtifactCode::kTensor);
   }
   artifact.custom_ops = flag_of(target, "custom_ops");
   artifact.ffn_dtype = text_of(field(target, "ffn_dtype"));
   if (artifact.ffn_dtype.empty()) artifact.ffn_dtype = "fp32";
-  if (Outcome read = read_weights(target, artifact); !read) return read;
+  artifact.weights = weights_of(field(target, "tensors"));
   for (const auto& [role, signature] : field(target, "signatures").items()) {
     artifact.signatures[role] = {tensors_of(field(signature, "inputs")),
                                  tensors_of(field(signature, "outputs"))};
@@ -181,16 +244,21 @@ Outcome read_target(const Json& root, Artifact& artifact) {
 
 Outcome read_selection(const Json& root, Artifact& artifact) {
   const Json& selection = field(root, "selection");
-  for (const char* name : {"density", "fusion", "local", "prior", "lam", "tau"}) {
-    if (field(selection, name).is_null()) return failure("selection.", name, " is missing", kAgain);
-  }
   for (const auto& [name, value] : selection.items()) {
     if (name == "mode") continue;  // where the rule comes from, which no runtime needs
     if (Outcome set = assign(artifact.defaults, name, setting_text(value)); !set) {
       return failure("selection.", set.failure().message, kAgain);
     }
   }
-  for (const Json& name : field(field(root, "prior"), "statistics")) {
+  return require_word(selection, "mode", kModes);
+}
+
+Outcome read_prior(const Json& root, Artifact& artifact) {
+  const Json& object = field(root, "prior");
+  if (Outcome known = require_word(object, "text", kTexts); !known) return known;
+  for (const Json& name : field(object, "statistics")) {
+    const Json named = {{"statistics", name}};
+    if (Outcome known = require_word(named, "statistics", kStatisticNames); !known) return known;
     artifact.statistics.push_back(text_of(name));
   }
   const std::string prior = kStatisticNames[static_cast<size_t>(artifact.defaults.prior)];
@@ -218,25 +286,33 @@ Outcome read_profiles(const Json& root, Artifact& artifact) {
 }
 
 Outcome check_schema(const Json& root) {
-  const int64_t version = id_of(field(root, "schema_version"));
-  if (version < 0) return failure("no schema_version; this is not a glass-export artifact");
+  const Json& given = field(root, "schema_version");
+  const int64_t version = given.is_number_integer() ? given.get<int64_t>() : -1;
   if (version == kSchemaVersion) return Done{};
-  return failure("schema_version is ", version, ", this program reads ", kSchemaVersion, "; ",
-                 version > kSchemaVersion ? "update it" : "export the model again");
+  const Failure why =
+      given.is_number_integer()
+          ? failure("schema_version is ", version, ", this program reads ", kSchemaVersion, "; ",
+                    version > kSchemaVersion ? "update it" : "export the model again")
+          : failure("no schema_version; this is not a glass-export artifact");
+  return why.as(ArtifactCode::kSchema);
 }
 
 }  // namespace
 
 Outcome parse_manifest(const Json& root, Artifact& artifact) {
   if (Outcome known = check_schema(root); !known) return known;
-  if (Outcome read = read_model(root, artifact.model); !read) return read;
+  if (Outcome sound = check_manifest_schema(root); !sound) {
+    return failure(sound.failure().message, kAgain);
+  }
+  if (Outcome read = read_selection(root, artifact); !read) return read;
+  if (Outcome read = read_profiles(root, artifact); !read) return read;
   if (Outcome read = read_files(root, artifact); !read) return read;
-  if (Outcome read = read_target(root, artifact); !read) return read;
+  if (Outcome read = read_model(root, artifact.model); !read) return read;
   for (const char* name : {"prior.safetensors", "tokenizer.json"}) {
     if (Outcome found = require_file(artifact, name); !found) return found;
   }
-  if (Outcome read = read_selection(root, artifact); !read) return read;
-  return read_profiles(root, artifact);
+  if (Outcome read = read_target(root, artifact); !read) return read;
+  return read_prior(root, artifact);
 }
 
 }  // namespace glass

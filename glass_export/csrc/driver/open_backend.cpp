@@ -20,7 +20,8 @@ Result<std::unique_ptr<Backend>> open_backend(const Artifact& artifact, int64_t 
   known += known.empty() ? "onnx" : " and onnx";
 #endif
   return failure(artifact.directory, ": of target '", artifact.target, "', this program runs ",
-                 known, "; export it again with --target ", known.substr(0, known.find(' ')));
+                 known, "; export it again with --target ", known.substr(0, known.find(' ')))
+      .as(ArtifactCode::kUnsupported);
 }
 
 }  // namespace glass

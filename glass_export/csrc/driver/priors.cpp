@@ -18,11 +18,13 @@ Outcome Priors::load(const std::string& path, const std::vector<std::string>& st
     FloatTensor& tensor = (*tensors)[name];
     if (tensor.shape != std::vector<int64_t>{layers_, d_ff_}) {
       return failure(path, ": '", name, "' is missing or not float32 [", layers_, ",", d_ff_,
-                     "] (layers, neurons); copy or export the artifact again");
+                     "] (layers, neurons); copy or export the artifact again")
+          .as(ArtifactCode::kPrior);
     }
     const auto finite = [](float value) { return std::isfinite(value); };
     if (!std::all_of(tensor.values.begin(), tensor.values.end(), finite)) {
-      return failure(path, ": '", name, "' holds NaN or infinite values; export again");
+      return failure(path, ": '", name, "' holds NaN or infinite values; export again")
+          .as(ArtifactCode::kPrior);
     }
     scores_[i] = std::move(tensor.values);
   }

@@ -1,63 +1,98 @@
 #include "driver/safetensors.h"
 
+#include <algorithm>
 #include <cstring>
-#include <string_view>
+#include <optional>
 #include <utility>
 
 #include "driver/json.h"
+#include "driver/limits.h"
 
 namespace glass {
 namespace {
 
 constexpr size_t kPrefix = 8;  // the header's length, little-endian
 
-// The tensor that an entry of the header describes, out of the bytes behind it. Fails when they do
-// not fit its shape.
-Result<FloatTensor> tensor_of(const Json& entry, std::string_view data) {
+// Bytes begin..end-1 of the data.
+struct Place {
+  size_t begin, end;
+};
+
+std::optional<Place> place_of(const Json& entry, size_t size) {
   const Json& offsets = field(entry, "data_offsets");
-  const bool paired = offsets.is_array() && offsets.size() == 2;
-  const int64_t begin = paired ? id_of(offsets[0]) : -1, end = paired ? id_of(offsets[1]) : -1;
+  if (!offsets.is_array() || offsets.size() != 2) return std::nullopt;
+  const int64_t begin = id_of(offsets[0]), end = id_of(offsets[1]);
+  if (begin < 0 || begin > end || static_cast<uint64_t>(end) > size) return std::nullopt;
+  return Place{static_cast<size_t>(begin), static_cast<size_t>(end)};
+}
+
+// Whether the places are all of the data, and none is taken twice.
+bool covers(std::vector<Place> places, size_t size) {
+  std::sort(places.begin(), places.end(), [](const Place& a, const Place& b) {
+    return std::pair(a.begin, a.end) < std::pair(b.begin, b.end);
+  });
+  size_t at = 0;
+  for (const Place& place : places) {
+    if (place.begin != at) return false;
+    at = place.end;
+  }
+  return at == size;
+}
+
+// The tensor that an entry of the header describes; none when its bytes do not fit its shape.
+std::optional<FloatTensor> tensor_of(const Json& entry, std::string_view data, Place place) {
   FloatTensor tensor;
   int64_t count = 1;
-  for (const Json& size : field(entry, "shape")) {
+  const Json& shape = field(entry, "shape");
+  if (!shape.is_array()) return std::nullopt;
+  for (const Json& size : shape) {
     tensor.shape.push_back(id_of(size));
-    if (tensor.shape.back() < 0 || tensor.shape.back() > INT32_MAX) return failure("bad shape");
-    if (__builtin_mul_overflow(count, tensor.shape.back(), &count)) return failure("bad shape");
+    if (tensor.shape.back() < 0 || tensor.shape.back() > kMostSize) return std::nullopt;
+    if (__builtin_mul_overflow(count, tensor.shape.back(), &count)) return std::nullopt;
   }
-  const bool inside = 0 <= begin && begin <= end && end <= static_cast<int64_t>(data.size());
-  if (!inside || (end - begin) / 4 != count || (end - begin) % 4 != 0)
-    return failure("bad offsets");
+  const size_t bytes = place.end - place.begin;
+  if (bytes % sizeof(float) != 0 || bytes / sizeof(float) != static_cast<uint64_t>(count)) {
+    return std::nullopt;
+  }
   tensor.values.resize(static_cast<size_t>(count));
-  if (count > 0) {
-    std::memcpy(tensor.values.data(), data.data() + begin, static_cast<size_t>(end - begin));
-  }
+  if (count > 0) std::memcpy(tensor.values.data(), data.data() + place.begin, bytes);
   return tensor;
 }
 
 }  // namespace
 
-Result<std::map<std::string, FloatTensor>> read_safetensors(const std::string& path) {
-  const Failure damaged =
-      failure(path, ": not a sound safetensors file; copy or export the artifact again")
-          .as(ErrorCode::kArtifact);
-  const Result<std::string> bytes = read_file(path);
-  if (!bytes) return bytes.failure();
-  const std::string_view content = *bytes;
+Result<std::map<std::string, FloatTensor>> parse_safetensors(std::string_view content) {
+  const Failure damaged = failure("not a sound safetensors file");
   uint64_t length = 0;
   if (content.size() < kPrefix) return damaged;
   for (size_t i = kPrefix; i-- > 0;) length = length << 8 | static_cast<unsigned char>(content[i]);
-  if (length > content.size() - kPrefix) return damaged;
-  const std::string_view text = content.substr(kPrefix, length);
-  const Json header = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!header.is_object()) return damaged;
+  if (length > content.size() - kPrefix || length > kMostHeaderBytes) return damaged;
+  const Result<Json> header = parse_json(content.substr(kPrefix, length));
+  if (!header || !header->is_object()) return damaged;
+  const std::string_view data = content.substr(kPrefix + length);
   std::map<std::string, FloatTensor> tensors;
-  for (const auto& [name, entry] : header.items()) {
+  std::vector<Place> places;
+  for (const auto& [name, entry] : header->items()) {
+    if (name == "__metadata__") continue;
+    const std::optional<Place> place = place_of(entry, data.size());
+    if (!place) return damaged;
+    places.push_back(*place);
     if (text_of(field(entry, "dtype")) != "F32") continue;
-    Result<FloatTensor> tensor = tensor_of(entry, content.substr(kPrefix + length));
+    std::optional<FloatTensor> tensor = tensor_of(entry, data, *place);
     if (!tensor) return damaged;
     tensors.emplace(name, std::move(*tensor));
   }
+  if (!covers(std::move(places), data.size())) return damaged;
   return tensors;
+}
+
+Result<std::map<std::string, FloatTensor>> read_safetensors(const std::string& path) {
+  const Result<std::string> bytes = read_file(path, kMostPriorBytes);
+  if (!bytes) return bytes.failure();
+  auto tensors = parse_safetensors(*bytes);
+  if (tensors) return tensors;
+  return failure(path, ": ", tensors.failure().message, "; copy or export the artifact again")
+      .as(ArtifactCode::kPrior);
 }
 
 }  // namespace glass

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <map>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "driver/status.h"
@@ -15,8 +16,11 @@ struct FloatTensor {
   std::vector<float> values;
 };
 
-// All float32 tensors of a file by name; those of other types are left out. Fails when it cannot be
-// read, or its header does not describe the file.
+// All float32 tensors of a file's bytes by name; those of other types are left out. Fails when its
+// header does not describe the rest of it, every byte once.
+Result<std::map<std::string, FloatTensor>> parse_safetensors(std::string_view content);
+
+// The same of a file. Fails when it cannot be read, too.
 Result<std::map<std::string, FloatTensor>> read_safetensors(const std::string& path);
 
 }  // namespace glass

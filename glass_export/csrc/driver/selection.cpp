@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <optional>
+#include <set>
 #include <string>
 #include <utility>
 
@@ -73,11 +74,12 @@ Outcome assign_refresh(SelectionSettings& settings, std::string_view name, std::
 // "none", empty as in metadata, or numbers with commas.
 Outcome assign_layers(std::vector<int64_t>& target, std::string_view name, std::string_view value) {
   std::vector<int64_t> layers;
+  std::set<int64_t> seen;
   for (std::string_view rest = value == "none" ? "" : value; !rest.empty();) {
     const std::string_view item = rest.substr(0, rest.find(','));
     rest.remove_prefix(std::min(rest.size(), item.size() + 1));
     const std::optional<int64_t> layer = parse_integer(item);
-    if (!layer || *layer < 0 || std::count(layers.begin(), layers.end(), *layer) > 0) {
+    if (!layer || *layer < 0 || !seen.insert(*layer).second) {
       return failure(name, ": got '", value,
                      "', expected numbers of layers with commas, each given once, or none");
     }

@@ -110,9 +110,9 @@ Result<std::unique_ptr<Session>> Session::open(const std::string& directory,
   const ModelInfo& model = artifact->model;
   Priors priors(model.rows(), model.d_ff, model.expert_rows > 0);
   const Outcome read = priors.load(artifact->file("prior.safetensors"), artifact->statistics);
-  if (!read) return read.failure().as(ErrorCode::kArtifact);
+  if (!read) return read.failure();
   Result<std::unique_ptr<Backend>> backend = opening.get();
-  if (!backend) return backend.failure().as(ErrorCode::kArtifact);
+  if (!backend) return backend.failure().as(ArtifactCode::kGraph);
   Driver driver(std::move(*backend), model, std::move(priors));
   const double load_ms = milliseconds(start, Clock::now());
   return std::unique_ptr<Session>(

@@ -6,6 +6,8 @@
 #include <utility>
 #include <variant>
 
+#include "driver/artifact_code.h"
+
 namespace glass {
 
 // What kind of failure it is, for programs; the message is for people.
@@ -23,10 +25,17 @@ enum class ErrorCode {
 struct Failure {
   std::string message;
   ErrorCode code = ErrorCode::kFailed;
+  ArtifactCode artifact = ArtifactCode::kNone;  // of kArtifact, what is wrong with it
 
   // The same, classified unless it is already.
   Failure as(ErrorCode wanted) const {
-    return {message, code == ErrorCode::kFailed ? wanted : code};
+    return {message, code == ErrorCode::kFailed ? wanted : code, artifact};
+  }
+
+  // The same as a fault of an artifact, whose kind is `wanted` unless it is known already.
+  Failure as(ArtifactCode wanted) const {
+    return {message, code == ErrorCode::kFailed ? ErrorCode::kArtifact : code,
+            artifact == ArtifactCode::kNone ? wanted : artifact};
   }
 };
 
@@ -35,7 +44,7 @@ template <class... Parts>
 Failure failure(const Parts&... parts) {
   std::ostringstream text;
   (text << ... << parts);
-  return {text.str()};
+  return {text.str(), ErrorCode::kFailed, ArtifactCode::kNone};
 }
 
 // A value of type T, or a Failure. The value may be read only when the result is true.

@@ -58,13 +58,17 @@ Outcome read_template(const Json& processor, Template& out) {
     }
     return Done{};
   }
-  if (type != "TemplateProcessing") return failure("post-processor '", type, "' is not supported");
+  if (type != "TemplateProcessing")
+    return failure("post-processor '", shown(type), "' is not supported");
   bool text_seen = false;
   for (const Json& item : field(processor, "single")) {
     const std::string name = text_of(field(field(item, "SpecialToken"), "id"));
     if (name.empty()) text_seen = true;
     const Json& token = field(field(processor, "special_tokens"), name.c_str());
     for (const Json& id : field(token, "ids")) {
+      if (id_of(id) < 0 || id_of(id) >= kMostTokenIds) {
+        return failure("post-processor: '", shown(name), "' has no id");
+      }
       (text_seen ? out.after : out.before).push_back(id_of(id));
     }
   }
@@ -90,6 +94,17 @@ Result<Parts> read_parts(TokenizerFile& file) {
   }
   return Parts{std::move(*normalizer), std::move(*added),   std::move(*pre_tokenizer),
                std::move(*bpe),        std::move(*decoder), std::move(surround)};
+}
+
+Result<Parts> parse_tokenizer(std::string_view source) {
+  Result<TokenizerFile> file = TokenizerFile::parse(source);
+  if (!file) {
+    return failure(file.failure().message, "; copy or export the artifact again")
+        .as(ArtifactCode::kTokenizer);
+  }
+  Result<Parts> parts = read_parts(*file);
+  if (parts) return parts;
+  return failure(parts.failure().message, kUnsupported).as(ArtifactCode::kTokenizer);
 }
 
 class Stream : public TokenStream {
@@ -294,47 +309,45 @@ std::string named_template(const Json& config) {
   return "";
 }
 
-Result<std::optional<ChatTemplate>> read_template(const Artifact& artifact, const Json& config,
-                                                  const std::map<std::string, std::string>& names) {
-  std::string source = named_template(config);
-  if (const std::string path = artifact.file("chat_template.jinja"); !path.empty()) {
-    Result<std::string> text = read_file(path);
-    if (!text) return text.failure();
-    source = std::move(*text);
-  }
-  if (source.empty()) return std::optional<ChatTemplate>();
-  Result<ChatTemplate> compiled = ChatTemplate::compile(source, names);
-  if (!compiled) return compiled.failure();
-  return std::optional<ChatTemplate>(std::move(*compiled));
-}
-
 }  // namespace
+
+Result<std::unique_ptr<TextCodec>> make_text_codec(std::string_view tokenizer, const Json& config,
+                                                   const std::string& chat_template) {
+  Result<Parts> parts = parse_tokenizer(tokenizer);
+  if (!parts) return parts.failure();
+  const std::map<std::string, std::string> names = special_names(config);
+  const std::string source = chat_template.empty() ? named_template(config) : chat_template;
+  std::optional<ChatTemplate> chat;
+  if (!source.empty()) {
+    Result<ChatTemplate> compiled = ChatTemplate::compile(source, names);
+    if (!compiled) return compiled.failure();
+    chat.emplace(std::move(*compiled));
+  }
+  const auto bos = names.find("bos_token");
+  return std::unique_ptr<TextCodec>(std::make_unique<Codec>(std::move(*parts), std::move(chat),
+                                                            bos == names.end() ? "" : bos->second));
+}
 
 Result<std::unique_ptr<TextCodec>> open_text_codec(const Artifact& artifact) {
   const std::string path = artifact.file("tokenizer.json");
-  const Result<std::string> source = read_file(path);
+  const Result<std::string> source = read_file(path, kMostTokenizerBytes);
   if (!source) return source.failure();
-  Result<TokenizerFile> file = TokenizerFile::parse(*source);
-  if (!file) {
-    return failure(path, ": ", file.failure().message, "; copy or export the artifact again")
-        .as(ErrorCode::kArtifact);
-  }
-  Result<Parts> parts = read_parts(*file);
-  if (!parts) {
-    return failure(path, ": ", parts.failure().message, kUnsupported).as(ErrorCode::kArtifact);
-  }
   Json config = Json::object();
   if (const std::string settings = artifact.file("tokenizer_config.json"); !settings.empty()) {
-    Result<Json> read = read_json(settings);
+    Result<Json> read = read_json(settings, kMostConfigBytes);
     if (!read) return read.failure();
     config = std::move(*read);
   }
-  const std::map<std::string, std::string> names = special_names(config);
-  Result<std::optional<ChatTemplate>> chat = read_template(artifact, config, names);
-  if (!chat) return chat.failure();
-  const auto bos = names.find("bos_token");
-  return std::unique_ptr<TextCodec>(std::make_unique<Codec>(std::move(*parts), std::move(*chat),
-                                                            bos == names.end() ? "" : bos->second));
+  std::string chat;
+  if (const std::string jinja = artifact.file("chat_template.jinja"); !jinja.empty()) {
+    Result<std::string> read = read_file(jinja, kMostTemplateBytes);
+    if (!read) return read.failure();
+    chat = std::move(*read);
+  }
+  Result<std::unique_ptr<TextCodec>> codec = make_text_codec(*source, config, chat);
+  if (codec) return codec;
+  const Failure& why = codec.failure();
+  return failure(path, ": ", why.message).as(why.artifact);
 }
 
 }  // namespace glass

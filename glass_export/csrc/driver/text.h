@@ -9,6 +9,7 @@
 
 #include "driver/artifact.h"
 #include "driver/chat_template.h"
+#include "driver/json.h"
 #include "driver/status.h"
 
 namespace glass {
@@ -60,8 +61,13 @@ class TextCodec {
   virtual std::unique_ptr<TokenStream> stream() const = 0;
 };
 
-// Reads tokenizer.json, tokenizer_config.json and chat_template.jinja of an artifact; the latter
-// two may be missing. Fails when they are damaged or of a kind that is not supported.
+// The codec of the text of a tokenizer.json, the object of a tokenizer_config.json, and a chat
+// template, which is looked for in `config` when it is empty. Fails when they are damaged, of a
+// kind that is not supported, or ask for more time or memory than an honest one would.
+Result<std::unique_ptr<TextCodec>> make_text_codec(std::string_view tokenizer, const Json& config,
+                                                   const std::string& chat_template);
+
+// The same of an artifact's files, of which all but tokenizer.json may be missing.
 Result<std::unique_ptr<TextCodec>> open_text_codec(const Artifact& artifact);
 
 }  // namespace glass

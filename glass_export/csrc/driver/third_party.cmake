@@ -41,5 +41,9 @@ target_compile_options(glass_third_party PRIVATE -w -Os -ffunction-sections -fda
 set_source_files_properties(${GLASS_LLAMA_CPP_DIR}/vendor/hash/sha256/sha256.c
                             PROPERTIES COMPILE_OPTIONS -O3)
 target_compile_options(pcre2-8-static PRIVATE -ffunction-sections -fdata-sections)
+if(GLASS_BUILD_FUZZ) # PCRE2 has its own fuzzers, and takes minutes to compile for ours
+  target_compile_options(pcre2-8-static
+                         PRIVATE -fno-sanitize=all)
+endif()
 target_link_libraries(glass_third_party PUBLIC pcre2-8-static)
 set_target_properties(glass_third_party PROPERTIES POSITION_INDEPENDENT_CODE ON)

@@ -17,7 +17,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from glass_export.artifact import Artifact
-from glass_export.errors import ArtifactError
+from glass_export.errors import ArtifactCode, ArtifactError
 from glass_export.runtime.onnxruntime.model_file import Attributes, resized
 from glass_export.runtime.onnxruntime.operators import Operators
 
@@ -136,7 +136,8 @@ class Loader:
             return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as problem:
             raise ArtifactError(
-                f"{path}: ONNX Runtime {ort.__version__} cannot load this graph: {problem}"
+                f"{path}: ONNX Runtime {ort.__version__} cannot load this graph: {problem}",
+                ArtifactCode.GRAPH,
             ) from problem
 
     def _options(self, weights: Mapping[str, Buffer], arena: bool) -> ort.SessionOptions:
@@ -161,14 +162,17 @@ def _check_version() -> None:
         wanted = ".".join(map(str, MINIMUM_VERSION))
         raise ArtifactError(
             f"ONNX Runtime {ort.__version__} is too old, expected {wanted} or newer; "
-            f"pip install 'onnxruntime>={wanted}'"
+            f"pip install 'onnxruntime>={wanted}'",
+            ArtifactCode.UNSUPPORTED,
         )
 
 
 def _map_weights(artifact: Artifact) -> dict[str, Buffer]:
     target = artifact.manifest.target
     if target.weights is None:
-        raise ArtifactError(f"{artifact.path}: the manifest names no weights file")
+        raise ArtifactError(
+            f"{artifact.path}: the manifest names no weights file", ArtifactCode.MANIFEST
+        )
     with Path(artifact.file(target.weights)).open("rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     return {

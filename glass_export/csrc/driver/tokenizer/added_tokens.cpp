@@ -6,13 +6,19 @@ namespace glass {
 
 Result<AddedTokens> AddedTokens::from_json(const Json& tokens, const Normalizer& normalizer) {
   AddedTokens added;
+  if (tokens.size() > kMostAddedTokens) {
+    return failure("added_tokens: got ", tokens.size(), ", at most ", kMostAddedTokens,
+                   " are read");
+  }
   for (const Json& token : tokens) {
     const std::string content = text_of(field(token, "content"));
     const int64_t id = id_of(field(token, "id"));
-    if (content.empty() || id < 0) return failure("added_tokens: one has no content or no id");
+    if (content.empty() || id < 0 || id >= kMostTokenIds) {
+      return failure("added_tokens: one has no content or no id");
+    }
     for (const char* option : {"single_word", "lstrip", "rstrip"}) {
       if (flag_of(token, option)) {
-        return failure("added token '", content, "' with ", option, " is not supported");
+        return failure("added token '", shown(content), "' with ", option, " is not supported");
       }
     }
     const bool normalized = flag_of(token, "normalized");

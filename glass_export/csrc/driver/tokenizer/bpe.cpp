@@ -106,6 +106,9 @@ Result<Bpe> Bpe::from_file(TokenizerFile& file) {
   if (!file.has_merges) return failure("model.merges is missing");
   bpe.vocabulary_ = std::move(file.vocabulary);
   if (Outcome read = bpe.read_merges(file.merges); !read) return read.failure();
+  if (bpe.vocabulary_.crowded() || bpe.merges_.crowded()) {
+    return failure("model: its tokens are made to be slow to find");
+  }
   bpe.unknown_ = bpe.id(text_of(field(model, "unk_token")));
   bpe.byte_fallback_ = flag_of(model, "byte_fallback");
   bpe.fuse_unknown_ = flag_of(model, "fuse_unk");

@@ -3,6 +3,7 @@
 #include <cstdlib>
 
 #include "driver/tokenizer/byte_level.h"
+#include "driver/tokenizer/growth.h"
 #include "driver/tokenizer/unicode.h"
 
 namespace glass {
@@ -25,7 +26,7 @@ int byte_of(const std::string& token) {
   return static_cast<int>(std::strtol(digits.c_str(), nullptr, 16));
 }
 
-Outcome add_rule(const Json& config, DecoderRules& rules) {
+Outcome add_rule(const Json& config, DecoderRules& rules, size_t& growth) {
   const std::string type = text_of(field(config, "type"));
   if (type == "Fuse") return Done{};
   if (type == "ByteFallback") {
@@ -36,15 +37,15 @@ Outcome add_rule(const Json& config, DecoderRules& rules) {
     const std::string from = text_of(field(field(config, "pattern"), "String"));
     if (!from.empty()) {
       rules.replacements.emplace_back(from, text_of(field(config, "content")));
-      return Done{};
+      return grow(growth, rules.replacements.back().second.size() / from.size() + 1);
     }
   }
   if (type == "Strip" && id_of(field(config, "stop")) == 0) {
     rules.strip = text_of(field(config, "content"));
     rules.strip_count = id_of(field(config, "start"));
-    return Done{};
+    if (!rules.strip.empty()) return Done{};
   }
-  return failure("decoder '", type, "' is not supported in this form");
+  return failure("decoder '", shown(type), "' is not supported in this form");
 }
 
 }  // namespace
@@ -56,9 +57,10 @@ Result<DecoderRules> DecoderRules::from_json(const Json& config) {
     rules.byte_level = true;
     return rules;
   }
-  if (type != "Sequence") return failure("decoder '", type, "' is not supported");
+  if (type != "Sequence") return failure("decoder '", shown(type), "' is not supported");
+  size_t growth = 1;
   for (const Json& part : field(config, "decoders")) {
-    if (Outcome added = add_rule(part, rules); !added) return added.failure();
+    if (Outcome added = add_rule(part, rules, growth); !added) return added.failure();
   }
   return rules;
 }

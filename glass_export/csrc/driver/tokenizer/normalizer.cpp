@@ -2,11 +2,15 @@
 
 #include <utility>
 
+#include "driver/tokenizer/growth.h"
 #include "driver/tokenizer/regex.h"
 #include "driver/tokenizer/unicode.h"
 
 namespace glass {
 namespace {
+
+// Bytes of a character that NFC makes of one (Unicode Standard Annex 15, section 9).
+constexpr size_t kNfcGrowth = 3;
 
 std::string replace_all(const std::string& text, const Regex& pattern, const std::string& content) {
   std::string out;
@@ -34,9 +38,11 @@ Outcome Normalizer::add(const Json& config) {
       if (Outcome added = add(part); !added) return added.failure();
     }
   } else if (type == "NFC") {
+    if (Outcome fits = grow(growth_, kNfcGrowth); !fits) return fits;
     steps_.push_back([](const std::string& text) { return nfc(text); });
   } else if (type == "Prepend") {
     const std::string prefix = text_of(field(config, "prepend"));
+    if (Outcome fits = grow(growth_, prefix.size() + 1); !fits) return fits;
     steps_.push_back(
         [prefix](const std::string& text) { return text.empty() ? text : prefix + text; });
   } else if (type == "Replace") {
@@ -45,10 +51,12 @@ Outcome Normalizer::add(const Json& config) {
                               ? Regex::literal(text_of(field(pattern, "String")))
                               : Regex::compile(text_of(field(pattern, "Regex")));
     if (!regex) return regex.failure();
+    const size_t length = text_of(field(config, "content")).size();
+    if (Outcome fits = grow(growth_, length + 1); !fits) return fits;
     steps_.push_back([regex = *regex, content = text_of(field(config, "content"))](
                          const std::string& text) { return replace_all(text, regex, content); });
   } else {
-    return failure("normalizer '", type, "' is not supported");
+    return failure("normalizer '", shown(type), "' is not supported");
   }
   return Done{};
 }

@@ -21,6 +21,7 @@ class Normalizer {
  private:
   Outcome add(const Json& config);
   std::vector<std::function<std::string(const std::string&)>> steps_;
+  size_t growth_ = 1;  // bytes that they make of one, at most
 };
 
 }  // namespace glass

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "driver/tokenizer/byte_level.h"
+#include "driver/tokenizer/growth.h"
 #include "driver/tokenizer/regex.h"
 
 namespace glass {
@@ -12,6 +13,8 @@ namespace {
 // GPT-2's words (openai/gpt-2, src/encoder.py).
 constexpr const char* kGpt2Words =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
+
+constexpr size_t kMostSteps = 64;
 
 // What becomes of the parts that match, the delimiters.
 enum class Behavior { kIsolated, kRemoved, kMergedWithPrevious };
@@ -56,7 +59,7 @@ Result<Behavior> behavior_of(const Json& config) {
   if (name == "Isolated") return Behavior::kIsolated;
   if (name == "Removed") return Behavior::kRemoved;
   if (name == "MergedWithPrevious") return Behavior::kMergedWithPrevious;
-  return failure("pre-tokenizer Split with behavior '", name, "' is not supported");
+  return failure("pre-tokenizer Split with behavior '", shown(name), "' is not supported");
 }
 
 }  // namespace
@@ -69,6 +72,8 @@ Result<PreTokenizer> PreTokenizer::from_json(const Json& config) {
 
 Outcome PreTokenizer::add(const Json& config) {
   if (config.is_null()) return Done{};
+  if (steps_.size() > kMostSteps)
+    return failure("pre-tokenizer of more than ", kMostSteps, " steps");
   const std::string type = text_of(field(config, "type"));
   if (type == "Sequence") {
     for (const Json& part : field(config, "pretokenizers")) {
@@ -81,7 +86,7 @@ Outcome PreTokenizer::add(const Json& config) {
     return add_pattern(flag_of(config, "individual_digits") ? R"(\p{N})" : R"(\p{N}+)");
   }
   if (type == "ByteLevel") return add_byte_level(config);
-  return failure("pre-tokenizer '", type, "' is not supported");
+  return failure("pre-tokenizer '", shown(type), "' is not supported");
 }
 
 Outcome PreTokenizer::add_split(const Json& config) {
@@ -109,6 +114,8 @@ Outcome PreTokenizer::add_pattern(const std::string& pattern) {
 }
 
 Outcome PreTokenizer::add_byte_level(const Json& config) {
+  // A byte becomes a character of two, and a space before each word.
+  if (Outcome fits = grow(growth_, flag_of(config, "add_prefix_space") ? 4 : 2); !fits) return fits;
   if (flag_of(config, "add_prefix_space")) {
     steps_.push_back([](const std::string& text) -> std::vector<std::string> {
       return {text.empty() || text[0] == ' ' ? text : ' ' + text};

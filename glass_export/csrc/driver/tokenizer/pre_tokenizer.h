@@ -25,6 +25,7 @@ class PreTokenizer {
   Outcome add_pattern(const std::string& pattern);
   Outcome add_byte_level(const Json& config);
   std::vector<Step> steps_;
+  size_t growth_ = 1;  // bytes that they make of one, at most
 };
 
 }  // namespace glass

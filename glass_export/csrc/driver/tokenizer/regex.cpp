@@ -3,6 +3,9 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 
+#include "driver/json.h"
+#include "driver/tokenizer/pattern_rules.h"
+
 namespace glass {
 
 struct Regex::Code {
@@ -14,6 +17,7 @@ struct Regex::Code {
 };
 
 Result<Regex> Regex::compile(const std::string& pattern) {
+  if (Outcome quick = check_pattern(pattern); !quick) return quick.failure();
   int error = 0;
   PCRE2_SIZE offset = 0;
   pcre2_code* code = pcre2_compile(reinterpret_cast<PCRE2_SPTR>(pattern.data()), pattern.size(),

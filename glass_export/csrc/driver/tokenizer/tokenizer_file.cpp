@@ -2,46 +2,51 @@
 
 #include <utility>
 
+#include "driver/tokenizer/unicode.h"
+
 namespace glass {
 namespace {
 
-// Takes what the parser finds, in order.
-class Reader final : public Json::json_sax_t {
+// Takes what the parser finds, in order: the vocabulary and the merges apart, the rest as a tree.
+class Reader final : public JsonBuilder {
  public:
-  explicit Reader(TokenizerFile& file) : file_(file) {}
+  explicit Reader(TokenizerFile& file) : JsonBuilder(Whole::kWide), file_(file) {}
 
-  bool null() override { return value(nullptr); }
-  bool boolean(bool flag) override { return value(flag); }
-  bool number_integer(int64_t number) override { return value(number); }
+  bool null() override { return plain(nullptr); }
+  bool boolean(bool flag) override { return plain(flag); }
+  bool number_integer(int64_t number) override { return plain(number); }
   bool number_unsigned(uint64_t number) override {
-    return part_ == Part::kVocabulary ? token(number) : value(number);
+    if (part_ == Part::kVocabulary) return token(number);
+    return part_ == Part::kTree ? JsonBuilder::number_unsigned(number) : misplaced();
   }
-  bool number_float(double number, const std::string&) override { return value(number); }
+  bool number_float(double number, const std::string& text) override {
+    return part_ == Part::kTree ? JsonBuilder::number_float(number, text) : misplaced();
+  }
   bool string(std::string& text) override {
-    return part_ == Part::kMerges ? merge_text(text) : value(std::move(text));
+    return part_ == Part::kMerges ? merge_text(text) : plain(std::move(text));
   }
-  bool binary(Json::binary_t&) override { return false; }
 
   bool key(std::string& name) override {
-    key_ = std::move(name);
+    if (part_ == Part::kTree) return JsonBuilder::key(name);
+    token_ = std::move(name);
     return true;
   }
 
-  bool start_object(size_t) override {
+  bool start_object(size_t size) override {
     if (part_ != Part::kTree) return misplaced();
     if (is_in_model("vocab")) {
       part_ = Part::kVocabulary;
       return true;
     }
-    return open(Json::object());
+    note_model();
+    return JsonBuilder::start_object(size);
   }
 
   bool end_object() override {
-    if (std::exchange(part_, Part::kTree) == Part::kTree) close();
-    return true;
+    return std::exchange(part_, Part::kTree) == Part::kTree ? close() : true;
   }
 
-  bool start_array(size_t) override {
+  bool start_array(size_t size) override {
     if (part_ == Part::kMerges) {
       pair_.clear();
       return !std::exchange(in_pair_, true) || misplaced();
@@ -52,13 +57,13 @@ class Reader final : public Json::json_sax_t {
       file_.has_merges = true;
       return true;
     }
-    return open(Json::array());
+    note_model();
+    return JsonBuilder::start_array(size);
   }
 
   bool end_array() override {
-    if (part_ == Part::kTree) {
-      close();
-    } else if (!std::exchange(in_pair_, false)) {
+    if (part_ == Part::kTree) return close();
+    if (!std::exchange(in_pair_, false)) {
       part_ = Part::kTree;
     } else if (pair_.size() != 2) {
       return misplaced();
@@ -68,32 +73,31 @@ class Reader final : public Json::json_sax_t {
     return true;
   }
 
-  bool parse_error(size_t, const std::string&, const Json::exception&) override { return false; }
-
  private:
   enum class Part { kTree, kVocabulary, kMerges };
 
-  bool fail(std::string problem) {
+  // Reading ends, but what was read so far tells more than that.
+  bool stop(std::string problem) {
     file_.problem = std::move(problem);
     return false;
   }
 
   bool misplaced() {
     if (part_ == Part::kVocabulary) {
-      return fail("model.vocab: '" + key_ + "' has no id from 0 to " +
-                  std::to_string(Vocabulary::kMostIds - 1));
+      return stop("model.vocab: '" + shown(token_) + "' has no id from 0 to " +
+                  std::to_string(kMostTokenIds - 1));
     }
-    return fail("model.merges: entry " + std::to_string(file_.merges.size()) +
+    return stop("model.merges: entry " + std::to_string(file_.merges.size()) +
                 " is not of two tokens");
   }
 
   bool is_in_model(const char* name) const {
-    return open_.size() == 2 && model_open_ && key_ == name;
+    return depth() == 2 && model_open_ && JsonBuilder::key() == name;
   }
 
   bool token(uint64_t id) {
-    if (id >= uint64_t{Vocabulary::kMostIds}) return misplaced();
-    file_.vocabulary.add(key_, static_cast<int32_t>(id));
+    if (id >= uint64_t{kMostTokenIds}) return misplaced();
+    file_.vocabulary.add(token_, static_cast<int32_t>(id));
     return true;
   }
 
@@ -110,31 +114,16 @@ class Reader final : public Json::json_sax_t {
     return true;
   }
 
-  bool value(Json value) {
-    return part_ == Part::kTree ? put(std::move(value)) != nullptr : misplaced();
-  }
+  bool plain(Json given) { return part_ == Part::kTree ? value(std::move(given)) : misplaced(); }
 
-  // Puts a value where it belongs in the tree.
-  Json* put(Json value) {
-    if (open_.empty()) return &(file_.root = std::move(value));
-    Json& parent = *open_.back();
-    if (parent.is_object()) return &(parent[key_] = std::move(value));
-    parent.push_back(std::move(value));
-    return &parent.back();
+  // Whether the list or object that begins now is the model.
+  void note_model() {
+    if (depth() == 1) model_open_ = JsonBuilder::key() == "model";
   }
-
-  bool open(Json container) {
-    if (open_.size() == 1) model_open_ = key_ == "model";
-    open_.push_back(put(std::move(container)));
-    return true;
-  }
-
-  void close() { open_.pop_back(); }
 
   TokenizerFile& file_;
-  std::vector<Json*> open_;  // containers of the tree around the current place
-  std::string key_;
-  bool model_open_ = false;  // whether the second of them is the model
+  std::string token_;        // the key in the vocabulary
+  bool model_open_ = false;  // whether the second of the open containers is the model
   Part part_ = Part::kTree;
   bool in_pair_ = false;
   std::vector<std::string> pair_;
@@ -154,11 +143,14 @@ MergeTexts::Pair MergeTexts::operator[](size_t rank) const {
   return {both.substr(0, entry.left), both.substr(entry.left, entry.right)};
 }
 
-Result<TokenizerFile> TokenizerFile::parse(const std::string& text) {
+Result<TokenizerFile> TokenizerFile::parse(std::string_view text) {
+  if (!is_utf8(text)) return failure("not UTF-8 text");
   TokenizerFile file;
   Reader reader(file);
-  const bool whole = Json::sax_parse(text, &reader) && file.root.is_object();
-  if (!whole && file.problem.empty()) return failure("not valid JSON");
+  const bool whole = Json::sax_parse(text, &reader);
+  if (!whole && file.problem.empty()) return reader.failure;
+  if (!reader.root.is_object()) return failure("not a JSON object");
+  file.root = std::move(reader.root);
   return file;
 }
 

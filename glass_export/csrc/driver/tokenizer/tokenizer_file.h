@@ -41,7 +41,7 @@ struct TokenizerFile {
   std::string problem;  // why reading ended early: the two are not what they should be
 
   // Fails when the text is not JSON.
-  static Result<TokenizerFile> parse(const std::string& text);
+  static Result<TokenizerFile> parse(std::string_view text);
 };
 
 }  // namespace glass

@@ -12,12 +12,13 @@ namespace glass {
 
 class Vocabulary {
  public:
-  static constexpr int64_t kMostIds = int64_t{1} << 24;
-
-  // id: 0 to kMostIds - 1. A token that is there already gets the new id.
+  // id: 0 to kMostTokenIds - 1. A token that is there already gets the new id.
   void add(std::string_view token, int32_t id);
 
   size_t size() const { return entries_.size(); }
+
+  // Whether so many tokens want the same places that somebody chose them for it.
+  bool crowded() const { return crowded_; }
 
   // The token's id, or -1.
   int64_t id(std::string_view token) const;
@@ -33,13 +34,14 @@ class Vocabulary {
   };
 
   std::string_view text_of(const Entry& entry) const;
-  size_t slot_of(std::string_view token, uint32_t hash) const;
+  size_t slot_of(std::string_view token, uint32_t hash, size_t& steps) const;
   void grow(size_t count);
 
   std::string text_;  // of all tokens, one after the other
   std::vector<Entry> entries_;
   std::vector<int32_t> slots_;  // open addressing: indices of entries, or -1; a power of two
   std::vector<int32_t> by_id_;  // indices of entries, or -1
+  bool crowded_ = false;
 };
 
 // What a pair of tokens becomes.
@@ -56,6 +58,9 @@ class Merges {
   // Of a pair that is there already, the new merge counts. Tokens: ids of 0 or more.
   void add(int32_t first, int32_t second, Merge merge);
 
+  // See Vocabulary.
+  bool crowded() const { return crowded_; }
+
   // Null when the pair is not merged.
   const Merge* find(int32_t first, int32_t second) const;
 
@@ -65,10 +70,11 @@ class Merges {
     Merge merge{};
   };
 
-  size_t slot_of(int32_t first, int32_t second) const;
+  size_t slot_of(int32_t first, int32_t second, size_t& steps) const;
 
   std::vector<Slot> slots_;  // open addressing; a power of two
   size_t count_ = 0;
+  bool crowded_ = false;
 };
 
 }  // namespace glass

@@ -1,0 +1,17 @@
+"""A graph's tensor ends behind the weights file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import hostile
+import onnx
+
+CODE = "graph"
+
+
+def attack(artifact: Path) -> None:
+    model = onnx.load(artifact / "decode.onnx", load_external_data=False)
+    tensor = next(item for item in model.graph.initializer if item.external_data)
+    next(item for item in tensor.external_data if item.key == "offset").value = str(2**40)
+    hostile.put(artifact, "decode.onnx", model.SerializeToString())

@@ -1,0 +1,17 @@
+"""A path of Windows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import hostile
+
+CODE = "path"
+
+
+def attack(artifact: Path) -> None:
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["files"][0]["path"] = "..\\..\\b"
+
+    hostile.edit(artifact, change)

@@ -1,0 +1,17 @@
+"""A path with a null byte."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import hostile
+
+CODE = "path"
+
+
+def attack(artifact: Path) -> None:
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["files"][0]["path"] = "a\x00b"
+
+    hostile.edit(artifact, change)

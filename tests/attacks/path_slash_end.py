@@ -1,0 +1,17 @@
+"""A path that ends in a slash."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import hostile
+
+CODE = "path"
+
+
+def attack(artifact: Path) -> None:
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["files"][0]["path"] = "a/"
+
+    hostile.edit(artifact, change)

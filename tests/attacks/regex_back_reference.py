@@ -1,0 +1,23 @@
+"""A back reference, which takes exponential time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import hostile
+
+CODE = "tokenizer"
+
+
+def attack(artifact: Path) -> None:
+    def change(tokenizer: dict[str, Any]) -> None:
+        split = {
+            "type": "Split",
+            "pattern": {"Regex": r"(a*)\1b"},
+            "behavior": "Isolated",
+            "invert": False,
+        }
+        tokenizer["pre_tokenizer"] = split
+
+    hostile.edit_tokenizer(artifact, change)

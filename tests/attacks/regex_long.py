@@ -1,0 +1,23 @@
+"""A pattern of a megabyte."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import hostile
+
+CODE = "tokenizer"
+
+
+def attack(artifact: Path) -> None:
+    def change(tokenizer: dict[str, Any]) -> None:
+        split = {
+            "type": "Split",
+            "pattern": {"Regex": "a" * 2**20},
+            "behavior": "Isolated",
+            "invert": False,
+        }
+        tokenizer["pre_tokenizer"] = split
+
+    hostile.edit_tokenizer(artifact, change)

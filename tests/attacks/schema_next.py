@@ -1,0 +1,17 @@
+"""A later schema."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import hostile
+
+CODE = "schema"
+
+
+def attack(artifact: Path) -> None:
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["schema_version"] = 2
+
+    hostile.edit(artifact, change)

@@ -1,0 +1,17 @@
+"""Two tensors share bytes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import hostile
+
+CODE = "tensor"
+
+
+def attack(artifact: Path) -> None:
+    def change(manifest: dict[str, Any]) -> None:
+        manifest["target"]["tensors"][1]["offset"] = manifest["target"]["tensors"][0]["offset"]
+
+    hostile.edit(artifact, change)

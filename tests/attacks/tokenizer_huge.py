@@ -1,0 +1,20 @@
+"""A tokenizer larger than memory should be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import hostile
+
+CODE = "too-large"
+
+
+def attack(artifact: Path) -> None:
+    with (artifact / "tokenizer.json").open("r+b") as file:
+        file.truncate(1 << 34)
+
+    def change(manifest: dict[str, Any]) -> None:
+        next(f for f in manifest["files"] if f["path"] == "tokenizer.json")["size"] = 1 << 34
+
+    hostile.edit(artifact, change)

@@ -1,0 +1,20 @@
+// Chat templates: any text is refused, or renders a conversation, or refuses it, within its budget.
+#include <cstdint>
+#include <cstdlib>
+#include <string>
+
+#include "driver/chat_template.h"
+#include "driver/limits.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const std::string source(reinterpret_cast<const char*>(data), size);
+  const auto compiled = glass::ChatTemplate::compile(source, {{"bos_token", "<s>"}});
+  if (!compiled) return 0;
+  const std::vector<glass::Message> messages{
+      {"system", "Be brief."}, {"user", " Hello\nthere "}, {"assistant", "Hi"}, {"user", "Why?"}};
+  const auto text = compiled->render(messages);
+  if (!text) return 0;
+  if (text->size() > 2 * glass::kMostTemplateWork) std::abort();
+  (void)compiled->user_spans(messages, *text);
+  return 0;
+}
