@@ -7,7 +7,7 @@ import json
 import math
 import re
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -195,9 +195,22 @@ class Recipe:
     target: TargetRecipe = field(default_factory=TargetRecipe)
     verify: VerifyRecipe = field(default_factory=VerifyRecipe)
 
+    def recorded(self) -> Recipe:
+        """The recipe as artifacts have it: local models by name alone.
+
+        Where a model lies says something about the machine and nothing about the artifact.
+        """
+        sources = tuple(
+            replace(source, path=Path(source.path).expanduser().resolve().name)
+            if source.kind == "local"
+            else source
+            for source in self.model.sources
+        )
+        return replace(self, model=replace(self.model, sources=sources))
+
     def digest(self) -> str:
-        """SHA-256 of the recipe's canonical JSON; equal recipes have equal digests."""
-        canonical = json.dumps(to_data(self), sort_keys=True, separators=(",", ":"))
+        """SHA-256 of the canonical JSON of :meth:`recorded`; equal recipes have equal digests."""
+        canonical = json.dumps(to_data(self.recorded()), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
 
 

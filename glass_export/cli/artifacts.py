@@ -130,7 +130,7 @@ def _search(found: SearchInfo) -> Table:
     """The best of the rules that a search compared."""
     table = _table(
         f"\nrule: best of {len(found.rules)}, found at density {found.density:g} on {found.texts} "
-        f"texts ({found.steps:,} tokens) in {found.seconds:,.0f} s",
+        f"texts ({found.steps:,} tokens)",
         "rule", "text of the prior", "KL",
     )  # fmt: skip
     for row in found.rules[:BEST_RULES]:
