@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
 import tomllib
 from dataclasses import dataclass, field, replace
@@ -201,9 +202,7 @@ class Recipe:
         Where a model lies says something about the machine and nothing about the artifact.
         """
         sources = tuple(
-            replace(source, path=Path(source.path).expanduser().resolve().name)
-            if source.kind == "local"
-            else source
+            replace(source, path=_last_name(source.path)) if source.kind == "local" else source
             for source in self.model.sources
         )
         return replace(self, model=replace(self.model, sources=sources))
@@ -212,6 +211,11 @@ class Recipe:
         """SHA-256 of the canonical JSON of :meth:`recorded`; equal recipes have equal digests."""
         canonical = json.dumps(to_data(self.recorded()), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _last_name(path: str) -> str:
+    """The name of a file or folder, of ``.`` and ``..``, too; links are not followed."""
+    return os.path.basename(os.path.abspath(Path(path).expanduser()))
 
 
 def recipe_names() -> list[str]:
