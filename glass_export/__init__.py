@@ -6,6 +6,7 @@ an artifact imports neither torch nor transformers.
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,13 @@ _HOME = {
     "resolve": "recipe",
     "verify_artifact": "verify",
 }
+
+
+# Matrix products of torch give the same bits for any number of threads: by itself MKL, which
+# computes them on x86, adds up in an order that depends on the threads when a matrix has few rows.
+# It reads the setting at its first product. Source: oneMKL developer guide, "Getting Started with
+# Conditional Numerical Reproducibility".
+os.environ.setdefault("MKL_CBWR", "AUTO,STRICT")
 
 
 def __getattr__(name: str) -> Any:

@@ -77,17 +77,17 @@ class SearchInfo:
     """How the rule of an artifact was found.
 
     ``texts`` and ``steps``: held-out texts of the model itself, and decode steps of all of them;
-    ``seconds``: what the search took, without the priors; ``density``: at which rules were
-    compared; ``layer_kl``: KL with one layer sparse alone [L]; ``rules``: all that were compared,
-    the best first.
+    ``density``: at which rules were compared; ``layer_kl``: KL with one layer sparse alone [L];
+    ``rules``: all that were compared, the best first; ``seconds``: what the search took, of old
+    artifacts; 0 since equal exports are equal byte for byte.
     """
 
     density: float
     texts: int
     steps: int
-    seconds: float
     layer_kl: tuple[float, ...]
     rules: tuple[JudgedRule, ...]
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,6 @@ import shutil
 import subprocess
 import sys
 import sysconfig
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata, util
@@ -26,6 +25,7 @@ from filelock import FileLock
 
 from glass_export import onnxruntime_headers
 from glass_export.errors import NativeError
+from glass_export.files import scratch_folder, sync
 from glass_export.log import logger, progress
 from glass_export.paths import cache_dir
 
@@ -193,13 +193,15 @@ def _build(name: Library, path: Path) -> None:
     options += _options(name)
     with (
         progress("building the native library (once)", None, "steps"),
-        tempfile.TemporaryDirectory(prefix="build-", dir=path.parent) as folder,
+        scratch_folder(path.parent, "build-") as folder,
     ):
-        run_step([cmake, "-S", str(SOURCES), "-B", folder, *options])
+        run_step([cmake, "-S", str(SOURCES), "-B", str(folder), *options])
         jobs = str(os.cpu_count() or 1)
-        run_step([cmake, "--build", folder, "--target", _TARGETS[name], "--parallel", jobs])
-        (built,) = Path(folder).rglob(path.name)
+        run_step([cmake, "--build", str(folder), "--target", _TARGETS[name], "--parallel", jobs])
+        (built,) = folder.rglob(path.name)
+        sync(built)
         os.replace(built, path)
+        sync(path.parent)
 
 
 def _options(name: Library) -> list[str]:

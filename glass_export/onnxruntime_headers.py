@@ -11,12 +11,12 @@ import os
 import re
 import shutil
 import subprocess
-import tempfile
 from pathlib import Path
 
 from filelock import FileLock
 
 from glass_export.errors import NativeError
+from glass_export.files import scratch_folder, sync, sync_tree
 from glass_export.log import progress
 from glass_export.paths import cache_dir
 
@@ -108,16 +108,19 @@ def _fetch() -> Path:
     with (
         FileLock(f"{target}.lock"),
         progress("fetching the headers of ONNX Runtime (once)", None, "steps"),
-        tempfile.TemporaryDirectory(prefix="headers-", dir=target.parent) as scratch,
+        scratch_folder(target.parent, "headers-") as scratch,
     ):
         if api_version(target) is None:
-            unpacked = _download(Path(scratch)) / "usr/include/onnxruntime"
+            unpacked = _download(scratch) / "usr/include/onnxruntime"
             if (api_version(unpacked) or 0) < MINIMUM_API:
                 raise _not_found(
                     f"Debian's package {_PACKAGE} holds {_shown(api_version(unpacked))}, expected "
                     f"1.{MINIMUM_API} or newer"
                 )
+            shutil.rmtree(target, ignore_errors=True)  # damaged, or it would have a version
+            sync_tree(unpacked)
             os.replace(unpacked, target)
+            sync(target.parent)
     return target
 
 

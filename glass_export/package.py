@@ -174,7 +174,7 @@ def make_manifest(
             temperature=recipe.calibration.temperature,
             text=prior.text,
         ),
-        recipe=to_data(recipe),
+        recipe=to_data(recipe.recorded()),
         recipe_digest=recipe.digest(),
         tools={name: metadata.version(name) for name in (*_TOOLS, *tools)},
         verification=None,

@@ -22,6 +22,7 @@ from glass_export.schema import to_data
 from glass_export.scoring import Priors, select_neurons
 from glass_export.search import Settled, settle
 from glass_export.selection import default_profiles
+from glass_export.sources import FetchedModel
 from glass_export.spec import FfnSite, layer_budgets
 from glass_export.targets import load_target
 from glass_export.targets.base import LoweringInput, Target
@@ -32,7 +33,13 @@ from glass_export.verify.process import verify_in_process
 from glass_export.verify.reference import REFERENCE_NAME, Reference
 
 
-def export(recipe: Recipe, output: Path, *, streamed: bool | None = None) -> Manifest:
+def export(
+    recipe: Recipe,
+    output: Path,
+    *,
+    streamed: bool | None = None,
+    fetched: FetchedModel | None = None,
+) -> Manifest:
     """Export a model into the artifact directory ``output``, which is replaced as a whole.
 
     Args:
@@ -40,6 +47,7 @@ def export(recipe: Recipe, output: Path, *, streamed: bool | None = None) -> Man
         output: The artifact's directory.
         streamed: Read weights each time that they are used, see load.load_model; None: if they do
             not fit in memory.
+        fetched: The model, if it is here already; None: the recipe's sources are tried.
 
     Raises:
         ResourceError: the export does not fit on this machine.
@@ -47,7 +55,7 @@ def export(recipe: Recipe, output: Path, *, streamed: bool | None = None) -> Man
     """
     target = load_target(recipe.target.name)
     with ArtifactWriter(output) as writer:
-        plan = make_plan(recipe, output, streamed=streamed)
+        plan = make_plan(recipe, output, streamed=streamed, model=fetched.path if fetched else None)
         plan.require()
         writer.require(plan.artifact)
         current().share(plan.streamed)
@@ -56,7 +64,7 @@ def export(recipe: Recipe, output: Path, *, streamed: bool | None = None) -> Man
                 "%s: weights are read each time that they are used; the export takes longer",
                 recipe.model.name,
             )
-        manifest = _build(recipe, target, writer, streamed=plan.streamed)
+        manifest = _build(recipe, fetched, target, writer, streamed=plan.streamed)
         release_memory()
         if recipe.verify.enabled:
             writer.seal(manifest)
@@ -80,9 +88,16 @@ def help_export(recipe: Recipe) -> None:
     help_calibrate(loaded.model, find_ffns(loaded.model), recipe.calibration.device)
 
 
-def _build(recipe: Recipe, target: Target, writer: ArtifactWriter, *, streamed: bool) -> Manifest:
+def _build(
+    recipe: Recipe,
+    fetched: FetchedModel | None,
+    target: Target,
+    writer: ArtifactWriter,
+    *,
+    streamed: bool,
+) -> Manifest:
     """All stages up to the artifact's files; the model is freed on return."""
-    loaded = load_model(recipe.model, streamed=streamed)
+    loaded = load_model(fetched or recipe.model, streamed=streamed)
     model, sites = loaded.model, find_ffns(loaded.model)
 
     settled = settle(loaded, sites, recipe.calibration, recipe.selection)

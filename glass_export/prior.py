@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import struct
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 
 from glass_export.errors import ArtifactError
+from glass_export.files import replacing
 from glass_export.spec import STATISTICS, NullStart, Statistic
 
 FORMAT_VERSION = 1
@@ -127,15 +127,8 @@ def write_tensors(path: Path, tensors: dict[Any, NDArray[Any]], metadata: dict[s
     """
     tensors = {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
     sealed = {**metadata, _DIGEST: _digest(tensors, metadata)}
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(_canonical(safetensors.numpy.save(tensors, sealed)))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as partial:
+        partial.write_bytes(_canonical(safetensors.numpy.save(tensors, sealed)))
 
 
 def read_tensors(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:

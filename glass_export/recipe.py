@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import re
 import tomllib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
@@ -195,10 +196,26 @@ class Recipe:
     target: TargetRecipe = field(default_factory=TargetRecipe)
     verify: VerifyRecipe = field(default_factory=VerifyRecipe)
 
+    def recorded(self) -> Recipe:
+        """The recipe as artifacts have it: local models by name alone.
+
+        Where a model lies says something about the machine and nothing about the artifact.
+        """
+        sources = tuple(
+            replace(source, path=_last_name(source.path)) if source.kind == "local" else source
+            for source in self.model.sources
+        )
+        return replace(self, model=replace(self.model, sources=sources))
+
     def digest(self) -> str:
-        """SHA-256 of the recipe's canonical JSON; equal recipes have equal digests."""
-        canonical = json.dumps(to_data(self), sort_keys=True, separators=(",", ":"))
+        """SHA-256 of the canonical JSON of :meth:`recorded`; equal recipes have equal digests."""
+        canonical = json.dumps(to_data(self.recorded()), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _last_name(path: str) -> str:
+    """The name of a file or folder, of ``.`` and ``..``, too; links are not followed."""
+    return os.path.basename(os.path.abspath(Path(path).expanduser()))
 
 
 def recipe_names() -> list[str]:

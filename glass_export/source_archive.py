@@ -12,12 +12,10 @@ import hashlib
 import html
 import os
 import re
-import shutil
 import ssl
 import subprocess
 import sys
 import tarfile
-import tempfile
 import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +25,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 from filelock import FileLock
 
 from glass_export.errors import SourceError
+from glass_export.files import scratch_folder, sync, sync_tree
 from glass_export.log import progress
 from glass_export.paths import cache_dir
 
@@ -196,10 +195,12 @@ class _Index:
 def _unpack(archive: SourceArchive, data: bytes, folder: Path, target: Path) -> None:
     """Extract what is needed; ``target`` appears complete or not."""
     needed = tuple(f"{archive.root}/{path}" for path in archive.needed)
-    with tempfile.TemporaryDirectory(dir=folder, prefix="unpack-") as scratch:
-        packed_file = Path(scratch) / archive.name
+    with scratch_folder(folder, "unpack-") as scratch:
+        packed_file = scratch / archive.name
         packed_file.write_bytes(data)
         with tarfile.open(packed_file) as packed:
             members = [member for member in packed if member.name.startswith(needed)]
             packed.extractall(scratch, members, filter="data")
-        shutil.move(Path(scratch) / archive.root, target)
+        sync_tree(scratch / archive.root)
+        (scratch / archive.root).rename(target)
+    sync(folder)

@@ -18,8 +18,8 @@ from glass_export.artifact.reader import (
     checksum_line,
     sibling,
 )
-from glass_export.artifact.writer import sync
 from glass_export.errors import ArtifactError
+from glass_export.files import sync
 from glass_export.manifest import MANIFEST_NAME
 from glass_export.schema import to_data
 from glass_export.selection import Profile

@@ -3,8 +3,10 @@
 While an export of ``NAME`` runs, these stand next to it:
 
 - ``.NAME.lock``, locked by the running export (the file itself stays, it is empty);
-- ``.NAME.partial-PID``, the new artifact while it is written;
-- ``.NAME.old``, the previous artifact between the two renames that replace it.
+- ``.NAME.partial-PID``, the new artifact while it is written; after the exchange, the previous one
+  until it is removed;
+- ``.NAME.old``, where folders cannot be exchanged in one step: the previous artifact between the
+  two renames that replace it.
 
 The next export of ``NAME`` removes what a killed one left, and puts ``.NAME.old`` back when the
 kill came between the renames.
@@ -15,7 +17,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -24,12 +28,15 @@ from typing import Self
 import filelock
 
 from glass_export.artifact.reader import CHECKSUM_NAME, PARTIAL_NAME, checksum_line, sha256, sibling
-from glass_export.errors import ArtifactError, ResourceError
+from glass_export.errors import ArtifactError, ResourceError, SourceError
+from glass_export.files import exchange, sync
 from glass_export.log import logger, progress
 from glass_export.manifest import MANIFEST_NAME, FileEntry, Manifest
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DISK_FULL_WORDS = ("No space left", "File too large", "Disk quota exceeded")
+_DISK_BROKEN = {errno.EIO, errno.EROFS, errno.ESTALE}
+_DISK_BROKEN_WORDS = ("Input/output error", "Read-only file system", "Stale file handle")
 
 
 class ArtifactWriter:
@@ -84,12 +91,19 @@ class ArtifactWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Remove what was not committed. Raises ArtifactError when the disk was full."""
-        written = _size(self.path)
-        free = shutil.disk_usage(self.output.parent).free
+        """Remove what was not committed. Raises ArtifactError when the disk was full or failed."""
+        written = free = 0
+        with suppress(OSError):  # the figures of a message are not worth another error
+            written = _size(self.path)
+            free = shutil.disk_usage(self.output.parent).free
         shutil.rmtree(self.path, ignore_errors=True)
         self._lock.release()
-        if error is not None and _is_disk_full(error):
+        if error is not None and _says(error, _DISK_BROKEN, _DISK_BROKEN_WORDS):
+            raise ArtifactError(
+                f"{self.output}: the disk failed ({error}) while the model was read or the "
+                "artifact written; check both disks, then export again, or choose another --output"
+            ) from error
+        if error is not None and _says(error, _DISK_FULL, _DISK_FULL_WORDS):
             raise ArtifactError(
                 f"{self.output}: disk full ({error}); {_megabytes(written)} were written, "
                 f"{_megabytes(max(self._expected, written))} or more are needed, "
@@ -138,7 +152,8 @@ class ArtifactWriter:
             The manifest with ``files``.
 
         Raises:
-            ArtifactError: the directory could not be replaced; the old artifact is kept.
+            ArtifactError: the directory could not be replaced.
+            OSError: the disk failed before that.
         """
         sealed = self.seal(manifest)
         for path in (*_files(self.path), *_folders(self.path)):
@@ -146,13 +161,17 @@ class ArtifactWriter:
         self._refuse_foreign()
         try:
             self._swap()
+            sync(self.output.parent)
         except OSError as problem:
             raise self._unwritable(problem) from problem
         shutil.rmtree(self._old, ignore_errors=True)
         return sealed
 
     def _swap(self) -> None:
+        """Put the new artifact in its place; the previous one is then at ``path`` or ``_old``."""
         if self.output.exists():
+            if exchange(self.path, self.output):
+                return
             self.output.rename(self._old)
         try:
             self.path.rename(self.output)
@@ -160,7 +179,6 @@ class ArtifactWriter:
             if self._old.exists() and not self.output.exists():
                 self._old.rename(self.output)
             raise
-        sync(self.output.parent)
 
     def _entry(self, name: str) -> FileEntry:
         path = self.path / name
@@ -174,9 +192,9 @@ class ArtifactWriter:
             else:
                 logger.warning("an export was interrupted: restored %s", self.output)
                 self._old.rename(self.output)
-        prefix = sibling(self.output, "partial-").name
+        partial = re.compile(re.escape(sibling(self.output, "partial-").name) + "[0-9]+")
         for left in self.output.parent.iterdir():
-            if left.name.startswith(prefix):
+            if partial.fullmatch(left.name) and left.is_dir():
                 logger.info("remove %s, left by an interrupted export", left)
                 shutil.rmtree(left)
 
@@ -230,25 +248,16 @@ def _size(root: Path) -> int:
     return sum(path.lstat().st_size for path in _files(root))
 
 
-def sync(path: Path) -> None:
-    """Flush a file or a folder to the disk. Raises OSError."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _says(error: BaseException, codes: set[int], words: tuple[str, ...]) -> bool:
+    """Whether ``error`` has one of the codes; native libraries tell it in words only.
 
-
-def _is_disk_full(error: BaseException) -> bool:
-    """Whether ``error`` says that the output's disk is full; native libraries do it in words only.
-
-    A ResourceError is about another place, and says which.
+    Errors that are about another place, or that say already what is to be done, are left alone.
     """
-    if isinstance(error, ResourceError):
+    if isinstance(error, (ArtifactError, ResourceError, SourceError)):
         return False
-    if isinstance(error, OSError) and error.errno in _DISK_FULL:
-        return True
-    return any(word in str(error) for word in _DISK_FULL_WORDS)
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno in codes
+    return any(word in str(error) for word in words)
 
 
 def _megabytes(size: int) -> str:

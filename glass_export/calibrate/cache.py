@@ -57,7 +57,7 @@ class CalibrationCache:
         self._save("prior", prior.save)
         if self._folder:
             with suppress(OSError):
-                for path in self._folder.glob("sums-*.safetensors"):
+                for path in self._folder.glob("sums-*"):
                     path.unlink()
 
     def load_text(self) -> list[list[Sequence]]:

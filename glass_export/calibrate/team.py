@@ -9,12 +9,16 @@ of a single process, given the same threads and kind of processor.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
 from typing import Any, TypeVar
 
 import torch.distributed as dist
+
+from glass_export.errors import CalibrationError
 
 T = TypeVar("T")
 
@@ -35,23 +39,38 @@ class Team:
         return self.rank == 0
 
     def share(self, value: T) -> T:
-        """The leader's value, for all."""
+        """The leader's value, for all. Raises CalibrationError when one of them is gone."""
         if self.size == 1:
             return value
         box = [value]
-        dist.broadcast_object_list(box, src=0)
+        with _together():
+            dist.broadcast_object_list(box, src=0)
         return box[0]
 
     def collect(self, value: T) -> list[T]:
-        """Every process's value in the order of their ranks, for all."""
+        """Every process's value in the order of their ranks, for all; errors as share."""
         if self.size == 1:
             return [value]
         values: list[Any] = [None] * self.size
-        dist.all_gather_object(values, value)
+        with _together():
+            dist.all_gather_object(values, value)
         return values
 
 
 ALONE = Team()
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    """Turn the end of another process into a CalibrationError."""
+    try:
+        yield
+    except RuntimeError as problem:  # torch.distributed has no closer one for a lost connection
+        raise CalibrationError(
+            "calibration: another process of the team has ended, or cannot be reached any more "
+            f"({str(problem).splitlines()[0]}); start all of them again, which goes on with what "
+            "is kept"
+        ) from problem
 
 
 @cache

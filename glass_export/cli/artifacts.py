@@ -46,8 +46,31 @@ def inspect(directory: Directory, as_json: AsJson = False) -> None:
         console.stdout.print(table)
 
 
-def verify(directory: Directory, as_json: AsJson = False) -> None:
-    """Compare an artifact with the eager model again. Exit code 1 when they differ."""
+def verify(
+    directory: Directory,
+    rebuild: Annotated[
+        bool,
+        typer.Option("--rebuild", help="Export its recipe again and compare all files instead."),
+    ] = False,
+    model: Annotated[
+        str | None,
+        typer.Option("--model", "-m", metavar="PATH", help="With --rebuild: where the model lies."),
+    ] = None,
+    fresh: Annotated[
+        bool,
+        typer.Option("--fresh", help="With --rebuild: use no results that exports left."),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Compare an artifact with the eager model again, or with a rebuilt one.
+
+    Exit code 1 when they differ.
+    """
+    if rebuild:
+        _rebuild(directory, model, fresh=fresh, as_json=as_json)
+        return
+    if model is not None or fresh:
+        raise typer.BadParameter("--model and --fresh belong to --rebuild; add it")
     from glass_export.verify import require_passed, verify_artifact
 
     report = verify_artifact(directory)
@@ -56,6 +79,40 @@ def verify(directory: Directory, as_json: AsJson = False) -> None:
     else:
         console.stdout.print(_checks(report))
     require_passed(report)
+
+
+def _rebuild(directory: Path, model: str | None, *, fresh: bool, as_json: bool) -> None:
+    from glass_export.paths import forget_results
+    from glass_export.rebuild import rebuild, require_identical
+
+    if fresh:
+        forget_results()
+    found = rebuild(directory, model=model)
+    if as_json:
+        files = [
+            {"path": f.path, "artifact": f.artifact, "rebuilt": f.rebuilt, "same": f.same}
+            for f in found.files
+        ]
+        typer.echo(
+            json.dumps(
+                {
+                    "identical": found.identical,
+                    "files": files,
+                    "manifest": found.manifest,
+                    "tuned": found.tuned,
+                }
+            )
+        )
+    else:
+        table = _table("rebuilt", "file", "sha256", "")
+        for file in found.files:
+            mark = "[green]same" if file.same else "[red]DIFFERENT"
+            table.add_row(escape(file.path), (file.artifact or "")[:12], mark)
+        table.add_row("glass.json", "", "[red]DIFFERENT" if found.manifest else "[green]same")
+        console.stdout.print(table)
+        if found.tuned:
+            console.stdout.print(f"not compared: profiles of tune: {', '.join(found.tuned)}")
+    require_identical(directory, found)
 
 
 def recipes(as_json: AsJson = False) -> None:
@@ -130,7 +187,7 @@ def _search(found: SearchInfo) -> Table:
     """The best of the rules that a search compared."""
     table = _table(
         f"\nrule: best of {len(found.rules)}, found at density {found.density:g} on {found.texts} "
-        f"texts ({found.steps:,} tokens) in {found.seconds:,.0f} s",
+        f"texts ({found.steps:,} tokens)",
         "rule", "text of the prior", "KL",
     )  # fmt: skip
     for row in found.rules[:BEST_RULES]:

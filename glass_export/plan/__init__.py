@@ -83,13 +83,16 @@ class Plan:
             raise ResourceError(f"model {self.model}: it cannot be exported here:{reasons}")
 
 
-def make_plan(recipe: Recipe, output: Path, *, streamed: bool | None = None) -> Plan:
+def make_plan(
+    recipe: Recipe, output: Path, *, streamed: bool | None = None, model: Path | None = None
+) -> Plan:
     """Plan the export of a recipe into ``output``. No weight is loaded.
 
     Args:
         recipe: What is to be exported.
         output: The artifact's directory.
         streamed: Whether weights are read when they are used; None: if they do not fit otherwise.
+        model: The model's folder or file; None: the recipe's sources are tried.
 
     Raises:
         SourceError: the model's description cannot be found or read.
@@ -100,7 +103,7 @@ def make_plan(recipe: Recipe, output: Path, *, streamed: bool | None = None) -> 
     """
     target, options = load_target(recipe.target.name), recipe.target
     target.check(options)
-    path = locate(recipe.model)
+    path = model or locate(recipe.model)
     empty = _skeleton(path)
     check_context(recipe, empty)
     sites = find_ffns(empty)

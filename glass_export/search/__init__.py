@@ -91,7 +91,8 @@ def settle(
         _save(path, found)
     prior = measure_prior(loaded, sites, calibration, NullText(start=found.text))
     rule = {name: getattr(found.selection, name) for name in RULE_FIELDS}
-    return Settled(replace(selection, mode="auto", **rule), prior, found.info)
+    info = replace(found.info, seconds=0.0)  # which searches of earlier versions have kept
+    return Settled(replace(selection, mode="auto", **rule), prior, info)
 
 
 def _search(
@@ -125,12 +126,16 @@ def _search(
         density=selection.density,
         texts=len(texts),
         steps=sum(text.steps for text in texts),
-        seconds=round(time.monotonic() - began, 1),
         layer_kl=tuple(round(value, 5) for value in layer_kl),
         rules=_ranking(judge),
     )
     best = judge.best
-    logger.info("selection: %s, KL %.3f", best.name, judge.results[best].value)
+    logger.info(
+        "selection: %s, KL %.3f, found in %.0f s",
+        best.name,
+        judge.results[best].value,
+        time.monotonic() - began,
+    )
     return _Found(selection=best.selection, text=best.null_text.start, info=info)
 
 

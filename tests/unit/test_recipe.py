@@ -153,3 +153,14 @@ def test_a_recipe_that_is_not_text(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(RecipeError, match="give a readable .toml file"):
         load(path)
+
+
+def test_what_is_recorded_names_no_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path / "mine")
+    recipes = [resolve(str(path)) for path in (tmp_path / "mine", ".", "../mine")]
+    assert {recipe.recorded().model.sources[0].path for recipe in recipes} == {"mine"}
+    assert len({recipe.digest() for recipe in recipes}) == 1
+    assert recipes[0].recorded().recorded() == recipes[0].recorded()
+    hub = resolve("owner/name@main")
+    assert hub.recorded() == hub

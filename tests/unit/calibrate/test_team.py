@@ -62,6 +62,8 @@ def test_two_processes_measure_the_prior_of_one(
     assert Artifact.open(paths[1], check="full").manifest.prior.tokens == 300 > MIN_TOKENS
     for statistic, wanted in priors[0].statistics.items():
         np.testing.assert_array_equal(priors[1].statistics[statistic], wanted)
+    files = [{p.name: p.read_bytes() for p in path.iterdir()} for path in paths]
+    assert files[0] == files[1]
     # The helper kept nothing: there is one calibration, and what the leader wrote of it.
     (kept,) = (tmp_path / "cache-2" / "priors").iterdir()
     assert {file.name for file in kept.iterdir()} == {"text.safetensors", "prior.safetensors"}

@@ -175,7 +175,7 @@ def test_all_that_was_compared_is_told_the_best_first(
     asked = costs(lambda method: 0.2 + len(method.name) / 100)
     info = settled(AUTO).search
     assert info is not None and info.layer_kl == tuple(LAYER_KL)
-    assert (info.texts, info.steps) == (1, 19) and info.seconds >= 0
+    assert (info.texts, info.steps) == (1, 19) and info.seconds == 0
     assert {(r.rule, r.text) for r in info.rules} == {(m.name, m.null_text.start) for m in asked}
     lengths = [len(r.rule) for r in info.rules]
     assert lengths == sorted(lengths) and info.rules[0].kl == pytest.approx(0.2 + lengths[0] / 100)
@@ -283,7 +283,7 @@ def test_a_search_finds_the_same_again(real: list[Settled]) -> None:
     first, second = real
     assert first.search is not None and second.search is not None
     assert first.selection == second.selection and first.prior.text == second.prior.text
-    assert replace(first.search, seconds=0.0) == replace(second.search, seconds=0.0)
+    assert first.search == second.search
 
 
 def test_the_rule_of_a_search_is_the_best_of_those_compared(real: list[Settled]) -> None:
