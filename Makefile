@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; set PYTHON=...") \
 	    if sys.version_info < (3, 11) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -e '.[export,optimum,bench,dev]'
+	$(BIN)/python -m pip install --quiet -e '.[export,optimum,signing,bench,dev]'
 	@touch $@
 
 demo: $(DEMO_DIRS)  ## Export SmolLM2 for each target, then answer one question dense and sparse

@@ -48,6 +48,12 @@ class ArtifactError(GlassError):
     """An artifact is missing, damaged, altered, or of another schema."""
 
 
+class SigningError(GlassError):
+    """A key that signs or checks artifacts is not usable."""
+
+    exit_code = 2
+
+
 class VerificationError(GlassError):
     """An artifact does not compute what the eager model computes."""
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from glass_export import package
-from glass_export.artifact import PRIOR_NAME, ArtifactWriter
+from glass_export.artifact import PRIOR_NAME, ArtifactWriter, SigningKey
 from glass_export.calibrate import dismiss_helpers, help_calibrate
 from glass_export.calibrate.team import current
 from glass_export.capture import capture
@@ -32,7 +32,9 @@ from glass_export.verify.process import verify_in_process
 from glass_export.verify.reference import REFERENCE_NAME, Reference
 
 
-def export(recipe: Recipe, output: Path, *, streamed: bool | None = None) -> Manifest:
+def export(
+    recipe: Recipe, output: Path, *, streamed: bool | None = None, key: SigningKey | None = None
+) -> Manifest:
     """Export a model into the artifact directory ``output``, which is replaced as a whole.
 
     Args:
@@ -40,13 +42,14 @@ def export(recipe: Recipe, output: Path, *, streamed: bool | None = None) -> Man
         output: The artifact's directory.
         streamed: Read weights each time that they are used, see load.load_model; None: if they do
             not fit in memory.
+        key: Signs the artifact; None leaves it unsigned.
 
     Raises:
         ResourceError: the export does not fit on this machine.
         GlassError: a stage failed; ``output`` is as it was before.
     """
     target = load_target(recipe.target.name)
-    with ArtifactWriter(output) as writer:
+    with ArtifactWriter(output, key=key) as writer:
         plan = make_plan(recipe, output, streamed=streamed)
         plan.require()
         writer.require(plan.artifact)

@@ -12,7 +12,7 @@ from pathlib import Path
 import host_jvm
 from filelock import FileLock
 
-from glass_export import llama_cpp, native, tokenizers_cpp
+from glass_export import libsodium, llama_cpp, native, tokenizers_cpp
 from glass_export.paths import cache_dir
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -57,6 +57,7 @@ def _third_party() -> tuple[str, ...]:
     return (
         f"-DGLASS_TOKENIZERS_DIR={tokenizers_cpp.fetch().resolve()}",
         f"-DGLASS_LLAMA_CPP_DIR={llama_cpp.fetch().resolve()}",
+        f"-DGLASS_LIBSODIUM_DIR={libsodium.fetch().resolve()}",
     )
 
 

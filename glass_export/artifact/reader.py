@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +19,7 @@ import numpy as np
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from glass_export.artifact.signature import require_signature
 from glass_export.errors import ArtifactError, GlassError
 from glass_export.log import progress
 from glass_export.manifest import MANIFEST_NAME, FileEntry, Manifest, ModelInfo, TensorEntry
@@ -47,23 +48,32 @@ class Artifact:
     manifest: Manifest
 
     @classmethod
-    def open(cls, path: Path | str, *, check: Literal["size", "full"] = "size") -> Artifact:
+    def open(
+        cls,
+        path: Path | str,
+        *,
+        check: Literal["size", "full"] = "size",
+        trusted_keys: Sequence[str] | None = None,
+    ) -> Artifact:
         """Open and validate an artifact.
 
         Args:
             path: The artifact's directory.
             check: ``"size"`` compares the size of every listed file, ``"full"`` its SHA-256 too.
+            trusted_keys: Ed25519 public keys in base64, one of which must have signed the
+                artifact; every file is then compared in full. None asks for no signature.
 
         Raises:
-            ArtifactError: not an artifact, of another schema, a file is missing or altered, or the
-                manifest contradicts itself.
+            ArtifactError: not an artifact, of another schema, a file is missing or altered, the
+                manifest contradicts itself, or no trusted key signed it.
+            SigningError: a trusted key is not one, or the sequence is empty.
         """
         root = Path(path)
-        manifest = _read_manifest(root)
+        manifest = _read_manifest(root, trusted_keys)
         _check_manifest(manifest, root / MANIFEST_NAME)
         for entry in manifest.files:
             _check_file(root, entry)
-        if check == "full":
+        if check == "full" or trusted_keys is not None:
             _check_hashes(root, manifest.files)
         return cls(root, manifest)
 
@@ -116,9 +126,11 @@ def _check_prior(
         raise ArtifactError(f"{path}: {name!r} holds NaN or infinite values; export again")
 
 
-def _read_manifest(root: Path) -> Manifest:
+def _read_manifest(root: Path, trusted_keys: Sequence[str] | None) -> Manifest:
     path = root / MANIFEST_NAME
     content = _read(root, path)
+    if trusted_keys is not None:
+        require_signature(root, content, trusted_keys)  # before anything of it is parsed
     try:
         manifest = Manifest.from_json(content.decode())
     except UnicodeDecodeError as problem:

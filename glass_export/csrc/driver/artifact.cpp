@@ -29,7 +29,7 @@ bool has_line(const std::string& checksums, const std::string& digest) {
   return false;
 }
 
-Result<std::string> read_manifest(const std::string& directory) {
+Result<std::string> read_manifest(const std::string& directory, const TrustedKeys& trusted) {
   std::error_code unknown;
   if (!std::filesystem::is_directory(directory, unknown)) {
     return failure(directory, "/: no such directory; give one that an export wrote");
@@ -41,6 +41,10 @@ Result<std::string> read_manifest(const std::string& directory) {
     return failure(directory, "/: no ", text ? kChecksum : kManifest,
                    "; this is not a complete glass-export artifact, give the directory that an ",
                    "export wrote");
+  }
+  if (!trusted.empty()) {  // before anything of it is parsed
+    const Outcome signed_by = require_signature(directory, *text, trusted);
+    if (!signed_by) return signed_by.failure();
   }
   const std::string digest = sha256({text->data(), text->size()});
   if (has_line(*checksums, digest)) return text;
@@ -83,8 +87,8 @@ Outcome check_hash(const std::string& path, const FileEntry& entry,
 
 }  // namespace
 
-Result<Artifact> Artifact::open(const std::string& directory) {
-  const Result<std::string> text = read_manifest(directory);
+Result<Artifact> Artifact::open(const std::string& directory, const TrustedKeys& trusted) {
+  const Result<std::string> text = read_manifest(directory, trusted);
   if (!text) return text.failure().as(ErrorCode::kArtifact);
   const std::string path = directory + "/" + kManifest;
   const Json root = Json::parse(*text, nullptr, /*allow_exceptions=*/false);

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "driver/selection.h"
+#include "driver/signature.h"
 #include "driver/status.h"
 
 namespace glass {
@@ -73,9 +74,10 @@ struct Artifact {
   std::vector<std::string> statistics;  // of the prior
   std::vector<FileEntry> files;
 
-  // Reads the manifest. Fails when there is none, it was altered, is of another schema or
-  // contradicts itself, or a file is missing or of another size.
-  static Result<Artifact> open(const std::string& directory);
+  // Reads the manifest. Fails when there is none, no trusted key signed it, it was altered, is of
+  // another schema or contradicts itself, or a file is missing or of another size. A signature
+  // covers the other files only after check_hashes().
+  static Result<Artifact> open(const std::string& directory, const TrustedKeys& trusted = {});
 
   // Compares the SHA-256 of every file, which takes seconds a gigabyte. Fails at the first that was
   // altered, or once *cancelled is true; it may be null.
