@@ -22,7 +22,7 @@ $(STAMP): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; set PYTHON=...") \
 	    if sys.version_info < (3, 11) else None'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -e '.[export,optimum,bench,dev]'
+	$(BIN)/python -m pip install --quiet -e '.[export,optimum,signing,bench,dev]'
 	@touch $@
 
 demo: $(DEMO_DIRS)  ## Export SmolLM2 for each target, then answer one question dense and sparse
@@ -48,6 +48,44 @@ test-slow: setup  ## Longer tests, and those with a real model, which is downloa
 test-tasks: setup  ## Tests of `eval --tasks`, with lm-eval (290 MB)
 	$(BIN)/python -m pip install --quiet -e '.[tasks]'
 	$(BIN)/pytest tests/unit/evaluate/test_tasks.py tests/unit/cli/test_tasks.py
+
+# ---- Supply chain: docs/reliability.md ----
+
+TOOLS := build/tools
+# Where the CPU build of torch comes from: for uv, and for pip.
+TORCH_SOURCE ?= --torch-backend cpu
+TORCH_LOCKED ?= --extra-index-url https://download.pytorch.org/whl/cpu
+IGNORED = $(shell sed -n 's/^\([A-Z][A-Za-z0-9-]*\) .*/--ignore-vuln \1/p' requirements/audit-ignore.txt)
+
+.PHONY: lock setup-locked audit sbom
+
+$(TOOLS)/.installed: requirements/tools.txt pyproject.toml
+	test -x $(TOOLS)/bin/python || $(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet -r requirements/tools.txt -e .
+	@touch $@
+
+lock: setup $(TOOLS)/.installed  ## Pin and hash all packages, at the versions in .venv, for Linux on x86-64
+	$(BIN)/python -m pip freeze --exclude-editable | grep -v '^glass' > build/tested.txt
+	$(TOOLS)/bin/uv pip compile --quiet pyproject.toml --all-extras --generate-hashes \
+	    --python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-annotate \
+	    --constraint build/tested.txt --custom-compile-command 'make lock' \
+	    --index-strategy unsafe-best-match $(TORCH_SOURCE) --output-file requirements/lock.txt
+
+setup-locked:  ## .venv with exactly the packages of requirements/lock.txt, checked by hash
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes $(TORCH_LOCKED) -r requirements/lock.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $(STAMP)
+
+audit: $(TOOLS)/.installed  ## Known vulnerabilities of the locked packages; needs api.osv.dev
+	sed 's/+cpu//' requirements/lock.txt > build/audit.txt
+	$(TOOLS)/bin/pip-audit --strict --vulnerability-service osv --require-hashes --disable-pip \
+	    $(IGNORED) --requirement build/audit.txt
+
+sbom: $(TOOLS)/.installed  ## build/sbom.json: a bill of materials (CycloneDX 1.6), native sources included
+	$(TOOLS)/bin/cyclonedx-py requirements requirements/lock.txt --pyproject pyproject.toml \
+	    --mc-type library --sv 1.6 --output-reproducible --of JSON -o build/sbom-python.json
+	$(TOOLS)/bin/python requirements/sbom.py build/sbom-python.json build/sbom.json
 
 mobile-test: setup  ## Tests of mobile_demo: C, Java, Kotlin, sanitizers, an emulator of Arm
 	$(BIN)/pytest tests/unit/test_mobile.py tests/unit/test_mobile_sources.py tests/unit/test_jni.py \

@@ -70,6 +70,7 @@ class ArtifactCode(StrEnum):
     TOKENIZER = "tokenizer"
     TEMPLATE = "template"
     PRIOR = "prior"
+    SIGNATURE = "signature"
     UNSUPPORTED = "unsupported"
 
 
@@ -82,6 +83,12 @@ class ArtifactError(GlassError):
     def __init__(self, message: str, code: ArtifactCode | None = None) -> None:
         super().__init__(message)
         self.code = code
+
+
+class SigningError(GlassError):
+    """A key that signs or checks artifacts is not usable."""
+
+    exit_code = 2
 
 
 class VerificationError(GlassError):

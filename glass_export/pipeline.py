@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from glass_export import package
-from glass_export.artifact import PRIOR_NAME, ArtifactWriter
+from glass_export.artifact import PRIOR_NAME, ArtifactWriter, SigningKey
 from glass_export.calibrate import dismiss_helpers, help_calibrate
 from glass_export.calibrate.team import current
 from glass_export.capture import capture
@@ -39,6 +39,7 @@ def export(
     *,
     streamed: bool | None = None,
     fetched: FetchedModel | None = None,
+    key: SigningKey | None = None,
 ) -> Manifest:
     """Export a model into the artifact directory ``output``, which is replaced as a whole.
 
@@ -48,13 +49,14 @@ def export(
         streamed: Read weights each time that they are used, see load.load_model; None: if they do
             not fit in memory.
         fetched: The model, if it is here already; None: the recipe's sources are tried.
+        key: Signs the artifact; None leaves it unsigned.
 
     Raises:
         ResourceError: the export does not fit on this machine.
         GlassError: a stage failed; ``output`` is as it was before.
     """
     target = load_target(recipe.target.name)
-    with ArtifactWriter(output) as writer:
+    with ArtifactWriter(output, key=key) as writer:
         plan = make_plan(recipe, output, streamed=streamed, model=fetched.path if fetched else None)
         plan.require()
         writer.require(plan.artifact)

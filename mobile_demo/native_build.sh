@@ -47,11 +47,13 @@ build_executorch() {
 
 # build_glass PRESET EXECUTORCH TARGET: one target of mobile_demo/core with an installed ExecuTorch.
 build_glass() {
-  local preset=$1 installed=$2 target=$3 tokenizers llama
+  local preset=$1 installed=$2 target=$3 tokenizers llama sodium
   tokenizers=$("$python" -m glass_export.tokenizers_cpp)
   llama=$("$python" -m glass_export.llama_cpp)
+  sodium=$("$python" -m glass_export.libsodium)
   cmake -S "$repository/mobile_demo/core" --preset "$preset" \
     -Dexecutorch_DIR="$installed/lib/cmake/ExecuTorch" \
-    -DGLASS_TOKENIZERS_DIR="$tokenizers" -DGLASS_LLAMA_CPP_DIR="$llama"
+    -DGLASS_TOKENIZERS_DIR="$tokenizers" -DGLASS_LLAMA_CPP_DIR="$llama" \
+    -DGLASS_LIBSODIUM_DIR="$sodium"
   cmake --build "$repository/build/$preset" --target "$target" --parallel
 }

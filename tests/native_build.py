@@ -14,7 +14,7 @@ import host_jvm
 import onnxruntime_library
 from filelock import FileLock
 
-from glass_export import llama_cpp, native, onnxruntime_headers, tokenizers_cpp
+from glass_export import libsodium, llama_cpp, native, onnxruntime_headers, tokenizers_cpp
 from glass_export.paths import cache_dir
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,6 +64,7 @@ def _third_party() -> tuple[str, ...]:
     return (
         f"-DGLASS_TOKENIZERS_DIR={tokenizers_cpp.fetch().resolve()}",
         f"-DGLASS_LLAMA_CPP_DIR={llama_cpp.fetch().resolve()}",
+        f"-DGLASS_LIBSODIUM_DIR={libsodium.fetch().resolve()}",
     )
 
 

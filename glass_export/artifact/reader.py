@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from glass_export import limits
 from glass_export.artifact.checks import AGAIN, PRIOR_NAME, check_manifest
 from glass_export.artifact.onnx_file import onnx_problem
+from glass_export.artifact.signature import require_signature
 from glass_export.errors import ArtifactCode, ArtifactError
 from glass_export.log import progress
 from glass_export.manifest import MANIFEST_NAME, FileEntry, Manifest
@@ -42,24 +43,34 @@ class Artifact:
     manifest: Manifest
 
     @classmethod
-    def open(cls, path: Path | str, *, check: Literal["size", "full"] = "size") -> Artifact:
+    def open(
+        cls,
+        path: Path | str,
+        *,
+        check: Literal["size", "full"] = "size",
+        trusted_keys: Sequence[str] | None = None,
+    ) -> Artifact:
         """Open and validate an artifact.
 
         Args:
             path: The artifact's directory.
             check: ``"size"`` compares the size of every listed file, ``"full"`` its SHA-256 too.
+            trusted_keys: Ed25519 public keys in base64, one of which must have signed the
+                artifact; every file is then compared in full. None asks for no signature.
 
         Raises:
             ArtifactError: not an artifact, of another schema, a file is missing or altered, the
-                manifest contradicts itself, or a graph refers to other files; ``code`` says which.
+                manifest contradicts itself, a graph refers to other files, or no trusted key
+                signed it; ``code`` says which.
+            SigningError: a trusted key is not one, or the sequence is empty.
         """
         root = Path(path)
-        manifest = _read_manifest(root)
+        manifest = _read_manifest(root, trusted_keys)
         check_manifest(manifest, root / MANIFEST_NAME)
         for entry in manifest.files:
             _check_file(root, entry)
         _check_graphs(root, manifest)
-        if check == "full":
+        if check == "full" or trusted_keys is not None:
             _check_hashes(root, manifest.files)
         return cls(root, manifest)
 
@@ -121,10 +132,12 @@ def _check_prior(
         )
 
 
-def _read_manifest(root: Path) -> Manifest:
+def _read_manifest(root: Path, trusted_keys: Sequence[str] | None) -> Manifest:
     path, checksum = root / MANIFEST_NAME, root / CHECKSUM_NAME
     _require_artifact(root, (path, checksum))
     content = read_limited(path, limits.MANIFEST_BYTES)
+    if trusted_keys is not None:
+        require_signature(root, content, trusted_keys)  # before anything of it is parsed
     got = read_limited(checksum, limits.CHECKSUM_BYTES)
     expected = checksum_line(content)
     if not _CHECKSUMS.fullmatch(got) or expected not in got.splitlines(keepends=True):

@@ -28,11 +28,15 @@ from typing import Self
 import filelock
 
 from glass_export.artifact.reader import CHECKSUM_NAME, PARTIAL_NAME, checksum_line, sha256, sibling
+from glass_export.artifact.signature import SIGNATURE_NAME
+from glass_export.artifact.signing import SigningKey
 from glass_export.errors import ArtifactError, ResourceError, SourceError
 from glass_export.files import exchange, sync
 from glass_export.log import logger, progress
 from glass_export.manifest import MANIFEST_NAME, FileEntry, Manifest
 
+_ABOUT = (MANIFEST_NAME, CHECKSUM_NAME, SIGNATURE_NAME)
+"""What tells of the other files, and so is not listed with them."""
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DISK_FULL_WORDS = ("No space left", "File too large", "Disk quota exceeded")
 _DISK_BROKEN = {errno.EIO, errno.EROFS, errno.ESTALE}
@@ -49,15 +53,18 @@ class ArtifactWriter:
         output: Directory of the artifact; an artifact that is there is replaced.
         expected_bytes: Estimated size, compared with the free disk space before work starts;
             :meth:`require` does the same later.
+        key: Signs the artifact; None leaves it unsigned.
 
     Raises:
         ArtifactError: ``output`` is in use, is not an artifact, or the disk is full.
     """
 
-    def __init__(self, output: Path | str, *, expected_bytes: int = 0) -> None:
+    def __init__(
+        self, output: Path | str, *, expected_bytes: int = 0, key: SigningKey | None = None
+    ) -> None:
         self.output = Path(output).resolve()
         self.path = sibling(self.output, f"partial-{os.getpid()}")
-        self._expected = expected_bytes
+        self._expected, self._key = expected_bytes, key
         self._old = sibling(self.output, "old")
         self._lock = filelock.FileLock(sibling(self.output, "lock"), timeout=0)
 
@@ -122,7 +129,8 @@ class ArtifactWriter:
             )
 
     def seal(self, manifest: Manifest) -> Manifest:
-        """Write glass.json with size and hash of every file, so that ``path`` can be opened.
+        """Write glass.json with size and hash of every file, so that ``path`` can be opened; and
+        its signature, given a key.
 
         Files may still be changed afterwards; :meth:`commit` seals again.
 
@@ -133,7 +141,7 @@ class ArtifactWriter:
             The manifest with ``files``.
         """
         names = sorted(p.relative_to(self.path).as_posix() for p in _files(self.path))
-        names = [name for name in names if name not in (MANIFEST_NAME, CHECKSUM_NAME)]
+        names = [name for name in names if name not in _ABOUT]
         with progress("hash files", _size(self.path), "bytes") as task:
             entries = []
             for name in names:
@@ -143,6 +151,8 @@ class ArtifactWriter:
         content = sealed.to_json().encode()
         (self.path / MANIFEST_NAME).write_bytes(content)
         (self.path / CHECKSUM_NAME).write_bytes(checksum_line(content))
+        if self._key:
+            (self.path / SIGNATURE_NAME).write_bytes(self._key.sign(content))
         return sealed
 
     def commit(self, manifest: Manifest) -> Manifest:
@@ -233,7 +243,7 @@ def _listed(manifest: Path) -> set[str]:
             f"{manifest}: damaged, so it does not tell which files may be replaced; "
             "remove the directory or choose another --output"
         ) from problem
-    return entries | {MANIFEST_NAME, CHECKSUM_NAME, PARTIAL_NAME}
+    return entries | {*_ABOUT, PARTIAL_NAME}
 
 
 def _files(root: Path) -> list[Path]:

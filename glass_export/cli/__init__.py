@@ -40,7 +40,7 @@ def _not_installed(problem: ModuleNotFoundError) -> int:
     name = (problem.name or "").partition(".")[0]
     if name == "glass_export":
         return _unexpected(problem)
-    extra = name if name in ("onnxruntime", "executorch") else "export"
+    extra = {"onnxruntime": name, "executorch": name, "cryptography": "signing"}.get(name, "export")
     console.error(f"{name} is not installed; run: pip install 'glass-export[{extra}]'")
     return 1
 

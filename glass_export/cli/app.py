@@ -18,6 +18,7 @@ from glass_export.cli.export import export, target_overrides
 from glass_export.cli.generate import run
 from glass_export.cli.native import build_native
 from glass_export.cli.plan import plan
+from glass_export.cli.signing import SignOption, keygen, sign
 from glass_export.cli.tune import tune
 
 EPILOG = "Example: glass-export --model smollm2 --target onnx"
@@ -93,6 +94,7 @@ def root(
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Do not use results that earlier exports left.")
     ] = False,
+    signing_key: SignOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Errors only on stderr.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Everything on stderr.")] = False,
@@ -105,14 +107,14 @@ def root(
     Without a command: export MODEL for TARGET. The commands work on finished artifacts.
     """
     console.setup(quiet=quiet, verbose=verbose)
-    given = (model, target, dtype, output, overrides, no_verify, as_json, fresh)
+    given = (model, target, dtype, output, overrides, no_verify, as_json, fresh, signing_key)
     exporting = any(given) or custom_ops is not None or stream is not None
     if context.invoked_subcommand:
         if exporting:
             raise typer.BadParameter(
                 "--model, --target, --dtype, --custom-ops, --output, --set, --no-verify, --stream, "
-                f"--fresh and --json before {context.invoked_subcommand!r} belong to an export; "
-                "remove them, or the command"
+                f"--fresh, --sign and --json before {context.invoked_subcommand!r} belong to an "
+                "export; remove them, or the command"
             )
         return
     if not exporting:
@@ -122,10 +124,20 @@ def root(
         raise typer.BadParameter("--model is missing; see `glass-export recipes` for names")
     changes = [*(overrides or []), *target_overrides(target, dtype, custom_ops)]
     export(
-        model, output, changes, verify=not no_verify, stream=stream, fresh=fresh, as_json=as_json
+        model,
+        output,
+        changes,
+        verify=not no_verify,
+        stream=stream,
+        fresh=fresh,
+        signing_key=signing_key,
+        as_json=as_json,
     )
 
 
-for command in (plan, run, compare, bench, tune, inspect, verify, recipes, build_native, doctor):
+COMMANDS = (
+    plan, run, compare, bench, tune, inspect, verify, keygen, sign, recipes, build_native, doctor,
+)  # fmt: skip
+for command in COMMANDS:
     app.command()(command)
 app.command("eval")(evaluate)

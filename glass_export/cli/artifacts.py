@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from glass_export import console
+from glass_export.cli.signing import TrustedKeys, trusted_keys
 
 if TYPE_CHECKING:
     from glass_export.artifact import Artifact
@@ -34,7 +35,7 @@ def inspect(directory: Directory, as_json: AsJson = False) -> None:
         typer.echo(artifact.manifest.to_json(), nl=False)
         return
     for table in (
-        _overview(artifact.manifest),
+        _overview(artifact),
         _profiles(artifact.manifest),
         *([_search(found)] if (found := artifact.manifest.search) else []),
         _graphs(artifact.manifest),
@@ -60,6 +61,7 @@ def verify(
         bool,
         typer.Option("--fresh", help="With --rebuild: use no results that exports left."),
     ] = False,
+    trusted_key: TrustedKeys = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare an artifact with the eager model again, or with a rebuilt one.
@@ -73,7 +75,7 @@ def verify(
         raise typer.BadParameter("--model and --fresh belong to --rebuild; add it")
     from glass_export.verify import require_passed, verify_artifact
 
-    report = verify_artifact(directory)
+    report = verify_artifact(directory, trusted_keys=trusted_keys(trusted_key))
     if as_json:
         typer.echo(json.dumps(report))
     else:
@@ -146,7 +148,8 @@ def _form(target: TargetInfo) -> str:
     return f"{target.name}, {target.dtype}{ffn}{own}"
 
 
-def _overview(manifest: Manifest) -> Table:
+def _overview(artifact: Artifact) -> Table:
+    manifest = artifact.manifest
     model, target, chosen = manifest.model, manifest.target, manifest.selection
     dims = model.dims
     source = f"{model.source.kind} {model.source.reference}"
@@ -159,6 +162,7 @@ def _overview(manifest: Manifest) -> Table:
         "target": _form(target),
         "selection": f"{choice}, prior {chosen.prior}, lam {chosen.lam:g}, tau {chosen.tau:g}",
         "tools": ", ".join(f"{name} {version}" for name, version in manifest.tools.items()),
+        "signed by": _signers(artifact),
     }
     table = _table(model.name)
     table.show_header = False
@@ -167,6 +171,13 @@ def _overview(manifest: Manifest) -> Table:
     for name, value in rows.items():
         table.add_row(name, escape(value))
     return table
+
+
+def _signers(artifact: Artifact) -> str:
+    from glass_export.artifact.signature import read_signatures
+
+    found = read_signatures(artifact.path)
+    return f"{', '.join(found)} (not checked: --trusted-key of `verify`)" if found else "nobody"
 
 
 def _profiles(manifest: Manifest) -> Table:

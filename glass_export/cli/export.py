@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 
 from glass_export import console
+from glass_export.cli.signing import load_key
 from glass_export.paths import forget_results
 
 if TYPE_CHECKING:
@@ -25,9 +26,11 @@ def export(
     verify: bool,
     stream: bool | None,
     fresh: bool,
+    signing_key: Path | None,
     as_json: bool,
 ) -> None:
     """Resolve the recipe, export it and tell where the artifact is."""
+    key = load_key(signing_key) if signing_key else None
     recipe, folder = recipe_and_folder(model, output, overrides, verify=verify)
     if fresh:
         forget_results()
@@ -38,7 +41,7 @@ def export(
     if not current().leads:
         pipeline.help_export(recipe)
         return
-    manifest = pipeline.export(recipe, folder, streamed=stream)
+    manifest = pipeline.export(recipe, folder, streamed=stream, key=key)
     _report(folder, manifest, as_json=as_json)
 
 

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from glass_export import console
 from glass_export.cli.options import values
+from glass_export.cli.signing import TrustedKeys, trusted_keys
 
 if TYPE_CHECKING:
     from glass_export.runtime import Generation, Session
@@ -133,6 +134,7 @@ def run(
     ] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
     system: Annotated[str | None, typer.Option(help="System message of the chat.")] = None,
+    trusted_key: TrustedKeys = None,
     raw: Annotated[bool, typer.Option("--raw", help="Continue PROMPT; no chat template.")] = False,
     stats: Annotated[bool, typer.Option("--stats", help="Show times and speeds.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
@@ -164,7 +166,8 @@ def run(
             seed=seed,
         ),
     }
-    with Session.open(directory, threads=threads) as session:
+    keys = trusted_keys(trusted_key)
+    with Session.open(directory, threads=threads, trusted_keys=keys) as session:
         talk = _Talk(session, settings, system=system, raw=raw, stats=stats, as_json=as_json)
         if prompt is not None:
             talk.answer(prompt)

@@ -14,9 +14,11 @@ from rich.table import Table
 from glass_export import console
 from glass_export.cli.generate import refresh_tokens
 from glass_export.cli.options import values
+from glass_export.cli.signing import SignOption, load_key
 from glass_export.log import logger
 
 if TYPE_CHECKING:
+    from glass_export.artifact import SigningKey
     from glass_export.evaluate.sweep import EvalSettings
     from glass_export.tune import Point, Tuning
 
@@ -66,6 +68,7 @@ def tune(
     tokens: Annotated[int, typer.Option(help="Longest answer of the dense model.")] = 96,
     name: Annotated[str, typer.Option(help="Name of the profile that is written.")] = "tuned",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write nothing.")] = False,
+    signing_key: SignOption = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON line alone.")] = False,
 ) -> None:
@@ -89,6 +92,7 @@ def tune(
         ),
         answers=AnswerSettings(tokens=tokens),
     )
+    key = load_key(signing_key) if signing_key else None
     _announce(settings)
     found = measure(directory, settings, threads=threads)
     if not as_json:
@@ -96,7 +100,7 @@ def tune(
     picked = pick(found.points, goal) if max_kl is not None or min_speedup is not None else None
     written = picked is not None and not dry_run
     if picked is not None and written:
-        _write(directory, name, picked, found.device)
+        _write(directory, name, picked, found.device, key)
     if as_json:
         typer.echo(json.dumps(_plain(directory, found, picked, name if written else None)))
     elif picked is not None:
@@ -139,11 +143,11 @@ def _show(found: Tuning) -> None:
         console.stdout.print(f"not shown: {left_out} that another beats in both KL and speed")
 
 
-def _write(directory: Path, name: str, picked: Point, device: str) -> None:
+def _write(directory: Path, name: str, picked: Point, device: str, key: SigningKey | None) -> None:
     from glass_export.artifact import write_profile
     from glass_export.tune import as_profile
 
-    write_profile(directory, name, as_profile(picked, device))
+    write_profile(directory, name, as_profile(picked, device), key=key)
 
 
 def _conclude(directory: Path, picked: Point, written: str | None) -> None:

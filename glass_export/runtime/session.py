@@ -72,7 +72,12 @@ class Session(Driver):
 
     @classmethod
     def open(
-        cls, path: str | Path, *, threads: int | None = None, max_length: int | None = None
+        cls,
+        path: str | Path,
+        *,
+        threads: int | None = None,
+        max_length: int | None = None,
+        trusted_keys: Sequence[str] | None = None,
     ) -> Session:
         """Open an artifact directory.
 
@@ -80,11 +85,14 @@ class Session(Driver):
             path: The directory.
             threads: Of the engine; None lets it decide.
             max_length: Context in tokens, at most the artifact's; None takes that.
+            trusted_keys: Public keys of which one must have signed it, see :meth:`.Artifact.open`.
 
         Raises:
-            ArtifactError: the artifact is damaged, or its target has no engine here.
+            ArtifactError: the artifact is damaged, not signed as asked, or its target has no
+                engine here.
+            SigningError: a trusted key is not one.
         """
-        artifact = Artifact.open(Path(path))
+        artifact = Artifact.open(Path(path), trusted_keys=trusted_keys)
         text = TextCodec.of_artifact(artifact)
         priors = artifact.prior()
         return cls(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from glass_export.artifact import Artifact
 from glass_export.errors import ArtifactError, VerificationError
@@ -12,12 +13,15 @@ from glass_export.verify.compare import compare
 from glass_export.verify.reference import REFERENCE_NAME, Reference
 
 
-def verify_artifact(path: Path, *, check_hashes: bool = True) -> dict[str, Any]:
+def verify_artifact(
+    path: Path, *, check_hashes: bool = True, trusted_keys: Sequence[str] | None = None
+) -> dict[str, Any]:
     """Compare an artifact with the reference it carries, on this machine's runtime.
 
     Args:
         path: The artifact's directory.
         check_hashes: Also compare every file with its SHA-256.
+        trusted_keys: Public keys of which one must have signed it, see :meth:`.Artifact.open`.
 
     Returns:
         The report of compare.compare.
@@ -25,7 +29,8 @@ def verify_artifact(path: Path, *, check_hashes: bool = True) -> dict[str, Any]:
     Raises:
         ArtifactError: the artifact is damaged, or was exported without a reference.
     """
-    artifact = Artifact.open(path, check="full" if check_hashes else "size")
+    check: Literal["size", "full"] = "full" if check_hashes else "size"
+    artifact = Artifact.open(path, check=check, trusted_keys=trusted_keys)
     if all(entry.path != REFERENCE_NAME for entry in artifact.manifest.files):
         raise ArtifactError(
             f"{path}: exported without verification, so it has nothing to be compared with; "

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 import tiny_artifact
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 
-from glass_export.artifact import Artifact
+from glass_export.artifact import CHECKSUM_NAME, SIGNATURE_NAME, Artifact, SigningKey, sign_artifact
+from glass_export.artifact.reader import checksum_line
 from glass_export.errors import ArtifactError
 
 FILES = [
@@ -63,3 +65,32 @@ def test_any_appended_bytes(intact: Path, name: str, more: bytes) -> None:
 @pytest.mark.parametrize("name", FILES)
 def test_any_removal(intact: Path, name: str) -> None:
     _must_be_refused(intact, name, None)
+
+
+KEY = SigningKey(Ed25519PrivateKey.generate())
+
+
+@pytest.fixture(scope="module")
+def signed() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        artifact = tiny_artifact.write(Path(folder) / "tiny")
+        sign_artifact(artifact, KEY)
+        Artifact.open(artifact, trusted_keys=[KEY.public.text])
+        yield artifact
+
+
+@given(st.sampled_from([*FILES, SIGNATURE_NAME]), st.integers(0), st.integers(1, 255))
+def test_any_changed_byte_of_a_signed_artifact(
+    signed: Path, name: str, position: int, flip: int
+) -> None:
+    """Where an attacker also makes the checksum of the manifest fit."""
+    content = bytearray((signed / name).read_bytes())
+    content[position % len(content)] ^= flip
+    with tempfile.TemporaryDirectory() as folder:
+        damaged = Path(folder) / "tiny"
+        shutil.copytree(signed, damaged)
+        (damaged / name).write_bytes(content)
+        if name == "glass.json":
+            (damaged / CHECKSUM_NAME).write_bytes(checksum_line(bytes(content)))
+        with pytest.raises(ArtifactError):
+            Artifact.open(damaged, trusted_keys=[KEY.public.text])

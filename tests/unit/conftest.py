@@ -32,7 +32,7 @@ def tiny_recipe(checkpoint: Path, *overrides: str) -> Recipe:
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Keep the user's cache out of the tests, but for native builds and what they are made of."""
     patch, folder = pytest.MonkeyPatch(), tmp_path_factory.mktemp("cache")
-    for name in ("native", "tokenizers_cpp", "llama_cpp"):
+    for name in ("native", "tokenizers_cpp", "llama_cpp", "libsodium"):
         kept = cache_dir() / name
         kept.mkdir(parents=True, exist_ok=True)
         (folder / name).symlink_to(kept.resolve())

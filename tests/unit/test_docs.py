@@ -33,7 +33,7 @@ def section(name: str) -> str:
 def test_the_commands_are_the_expected_ones() -> None:
     expected = {
         "plan", "run", "compare", "inspect", "verify", "recipes", "build-native", "bench", "eval",
-        "tune", "doctor",
+        "tune", "doctor", "keygen", "sign",
     }  # fmt: skip
     assert set(COMMANDS) == expected
 

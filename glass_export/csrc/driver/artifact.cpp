@@ -33,7 +33,7 @@ bool has_line(const std::string& checksums, const std::string& digest) {
   return false;
 }
 
-Result<std::string> read_manifest(const std::string& directory) {
+Result<std::string> read_manifest(const std::string& directory, const TrustedKeys& trusted) {
   std::error_code unknown;
   if (!std::filesystem::is_directory(directory, unknown)) {
     return failure(directory, "/: no such directory; give one that an export wrote")
@@ -48,6 +48,10 @@ Result<std::string> read_manifest(const std::string& directory) {
   const std::string path = directory + "/" + kManifest;
   Result<std::string> text = read_file(path, kMostManifestBytes);
   if (!text) return text;
+  if (!trusted.empty()) {  // before anything of it is parsed
+    const Outcome signed_by = require_signature(directory, *text, trusted);
+    if (!signed_by) return signed_by.failure().as(ArtifactCode::kSignature);
+  }
   const Result<std::string> checksums = read_file(directory + "/" + kChecksum, kMostChecksumBytes);
   if (!checksums) return checksums;
   const std::string digest = sha256({text->data(), text->size()});
@@ -127,8 +131,8 @@ Outcome check_graphs(const Artifact& artifact) {
 
 }  // namespace
 
-Result<Artifact> Artifact::open(const std::string& directory) {
-  const Result<std::string> text = read_manifest(directory);
+Result<Artifact> Artifact::open(const std::string& directory, const TrustedKeys& trusted) {
+  const Result<std::string> text = read_manifest(directory, trusted);
   if (!text) return text.failure();
   Result<Artifact> artifact = parse(*text);
   if (!artifact) {

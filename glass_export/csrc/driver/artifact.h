@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "driver/selection.h"
+#include "driver/signature.h"
 #include "driver/status.h"
 
 namespace glass {
@@ -87,9 +88,10 @@ struct Artifact {
   std::vector<std::string> statistics;  // of the prior
   std::vector<FileEntry> files;
 
-  // Reads the manifest. Fails when there is none, it was altered, is of another schema or
-  // contradicts itself, a file is missing or of another size, or a graph refers to other files.
-  static Result<Artifact> open(const std::string& directory);
+  // Reads the manifest. Fails when there is none, no trusted key signed it, it was altered, is of
+  // another schema or contradicts itself, a file is missing or of another size, or a graph refers
+  // to other files. A signature covers the other files only after check_hashes().
+  static Result<Artifact> open(const std::string& directory, const TrustedKeys& trusted = {});
 
   // The same of the text of a manifest alone; no file is looked at.
   static Result<Artifact> parse(std::string_view manifest);

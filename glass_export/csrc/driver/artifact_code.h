@@ -27,14 +27,15 @@ enum class ArtifactCode {
   kTokenizer,
   kTemplate,
   kPrior,
+  kSignature,
   kUnsupported,
 };
 
 // Their names in messages and documents, in the order of the enumeration.
 inline constexpr const char* kArtifactCodeNames[] = {
-    "",       "no-artifact", "unreadable", "too-large", "checksum", "encoding",    "json",
-    "schema", "manifest",    "path",       "tensor",    "link",     "missing",     "size",
-    "hash",   "graph",       "tokenizer",  "template",  "prior",    "unsupported",
+    "",       "no-artifact", "unreadable", "too-large", "checksum", "encoding",  "json",
+    "schema", "manifest",    "path",       "tensor",    "link",     "missing",   "size",
+    "hash",   "graph",       "tokenizer",  "template",  "prior",    "signature", "unsupported",
 };
 static_assert(std::size(kArtifactCodeNames) == static_cast<size_t>(ArtifactCode::kUnsupported) + 1);
 

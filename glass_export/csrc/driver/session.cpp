@@ -96,9 +96,9 @@ Session::Session(Artifact artifact, std::unique_ptr<TextCodec> text, Driver driv
 Result<std::unique_ptr<Session>> Session::open(const std::string& directory,
                                                const OpenOptions& options) {
   const Clock::time_point start = Clock::now();
-  Result<Artifact> artifact = Artifact::open(directory);
+  Result<Artifact> artifact = Artifact::open(directory, options.trusted_keys);
   if (!artifact) return artifact.failure();
-  if (options.check_hashes) {
+  if (options.check_hashes || !options.trusted_keys.empty()) {
     if (Outcome sound = artifact->check_hashes(nullptr); !sound) return sound.failure();
   }
   if (Outcome fits = check_memory(*artifact, options); !fits) return fits.failure();

@@ -26,6 +26,7 @@ class AnswerStream;
 struct OpenOptions {
   int64_t threads = 0;        // of the engine; 0 lets it decide
   bool check_hashes = false;  // of all files, which takes seconds a gigabyte
+  TrustedKeys trusted_keys;   // one of them must have signed it; hashes are then checked, too
   bool check_memory = true;   // whether the model fits before it is loaded
   int64_t memory_limit = 0;   // bytes to fit into; 0: what the system says is available
 };

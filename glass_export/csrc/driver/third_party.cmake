@@ -1,11 +1,13 @@
-# glass_third_party: PCRE2, and of llama.cpp its Jinja engine, nlohmann/json and SHA-256. Neither is
-# part of the repository: the source distributions are fetched, see the variables.
+# glass_third_party: PCRE2, of llama.cpp its Jinja engine, nlohmann/json and SHA-256, and of libsodium
+# Ed25519. None is part of the repository: the source distributions are fetched, see the variables.
 #
 # GLASS_TOKENIZERS_DIR: what `python -m glass_export.tokenizers_cpp` prints.
 # GLASS_LLAMA_CPP_DIR: what `python -m glass_export.llama_cpp` prints.
+# GLASS_LIBSODIUM_DIR: what `python -m glass_export.libsodium` prints.
 enable_language(C)
 set(GLASS_TOKENIZERS_DIR "" CACHE PATH "Unpacked source distribution of pytorch_tokenizers")
 set(GLASS_LLAMA_CPP_DIR "" CACHE PATH "llama.cpp in the unpacked source distribution of xllamacpp")
+set(GLASS_LIBSODIUM_DIR "" CACHE PATH "libsodium in the unpacked source distribution of PyNaCl")
 function(glass_require variable file command)
   if(NOT EXISTS ${${variable}}/${file})
     message(FATAL_ERROR "${variable}: '${${variable}}/${file}' does not exist; give the folder that "
@@ -14,6 +16,7 @@ function(glass_require variable file command)
 endfunction()
 glass_require(GLASS_TOKENIZERS_DIR third-party/pcre2/CMakeLists.txt tokenizers_cpp)
 glass_require(GLASS_LLAMA_CPP_DIR common/jinja/runtime.h llama_cpp)
+glass_require(GLASS_LIBSODIUM_DIR crypto_sign/ed25519/ref10/open.c libsodium)
 
 set(PCRE2_BUILD_PCRE2_8 ON)
 set(PCRE2_STATIC_PIC ON)
@@ -47,3 +50,22 @@ if(GLASS_BUILD_FUZZ) # PCRE2 has its own fuzzers, and takes minutes to compile f
 endif()
 target_link_libraries(glass_third_party PUBLIC pcre2-8-static)
 set_target_properties(glass_third_party PROPERTIES POSITION_INDEPENDENT_CODE ON)
+
+# Of libsodium only what checks a signature, and base64; without its configure script, whose findings
+# for these files are the two definitions.
+set(sodium ${GLASS_LIBSODIUM_DIR})
+add_library(
+  glass_sodium STATIC
+  ${sodium}/crypto_sign/ed25519/ref10/open.c ${sodium}/crypto_sign/ed25519/ref10/sign.c
+  ${sodium}/crypto_core/ed25519/ref10/ed25519_ref10.c
+  ${sodium}/crypto_hash/sha512/cp/hash_sha512_cp.c ${sodium}/crypto_verify/verify.c
+  ${sodium}/sodium/codecs.c libsodium/utils.c)
+target_include_directories(
+  glass_sodium SYSTEM
+  PUBLIC ${sodium}/include
+  PRIVATE ${sodium}/include/sodium ${sodium}/crypto_sign/ed25519/ref10)
+target_compile_definitions(glass_sodium PRIVATE CONFIGURED=1
+                                                $<$<EQUAL:${CMAKE_SIZEOF_VOID_P},8>:HAVE_TI_MODE=1>)
+target_compile_options(glass_sodium PRIVATE -w -Os -ffunction-sections -fdata-sections)
+set_target_properties(glass_sodium PROPERTIES POSITION_INDEPENDENT_CODE ON)
+target_link_libraries(glass_third_party PUBLIC glass_sodium)

@@ -63,6 +63,7 @@ Result<Answer> answer(const Options& options, Session& session) {
 Outcome run(const Options& options) {
   OpenOptions open;
   open.threads = options.threads;
+  open.trusted_keys = options.trusted_keys;
   Result<std::unique_ptr<Session>> session = Session::open(options.directory, open);
   if (!session) return session.failure();
   Result<Answer> result = answer(options, **session);

@@ -29,6 +29,8 @@ error.
   --ids FILE            token ids instead, separated by white space; - reads standard input
   --max-new-tokens N    most tokens of the answer (128)
   --threads N           threads of the runtime; by default it decides
+  --trusted-key KEY     public key (base64) that must have signed the artifact, or several,
+                        separated by blanks; every file is then checked
   --print-ids           print the answer's token ids on one line instead of its text
   --json                print one line of JSON with ids, text and figures instead of the text
   --stop TEXT           end the answer before this text
@@ -93,7 +95,7 @@ bool is_sampling(std::string_view name) {
 
 bool takes_value(std::string_view name) {
   return is_selection(name) || is_sampling(name) || is_text(name) || name == "max-new-tokens" ||
-         name == "threads";
+         name == "threads" || name == "trusted-key";
 }
 
 Outcome set_sampling(SamplingSettings& sampling, const std::string& name,
@@ -124,9 +126,17 @@ Outcome set_text(Options& options, const std::string& name, const std::string& v
   return Done{};
 }
 
+Outcome set_trusted_keys(Options& options, const std::string& value) {
+  Result<TrustedKeys> keys = parse_trusted_keys(value);
+  if (!keys) return failure("--trusted-key: ", keys.failure().message);
+  options.trusted_keys = std::move(*keys);
+  return Done{};
+}
+
 Outcome set_value(Options& options, const std::string& name, const std::string& value) {
   if (name == "max-new-tokens") return assign_count(options.max_new_tokens, name, value);
   if (name == "threads") return assign_count(options.threads, name, value);
+  if (name == "trusted-key") return set_trusted_keys(options, value);
   if (is_sampling(name)) return set_sampling(options.sampling, name, value);
   if (is_text(name)) return set_text(options, name, value);
   SelectionSettings scratch;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "driver/sampler.h"
+#include "driver/signature.h"
 #include "driver/status.h"
 
 namespace glass {
@@ -18,6 +19,7 @@ struct Options {
   std::string ids_file;   // and this is given; "-" is standard input
   int64_t max_new_tokens = 128;
   int64_t threads = 0;  // 0: the runtime decides
+  TrustedKeys trusted_keys;
   bool print_ids = false;
   bool json = false;
   bool help = false;

@@ -68,11 +68,21 @@ GLASS_API void glass_cancellation_free(glass_cancellation* cancellation);
  * download or a copy. `cancellation` may be null. */
 GLASS_API glass_status glass_verify(const char* directory, glass_cancellation* cancellation);
 
+/* The same of an artifact that one of the trusted keys must have signed, as in
+ * glass_open_options. Afterwards, in a directory that nobody else can write to, glass_open() need
+ * not ask for a signature again. */
+GLASS_API glass_status glass_verify_signed(const char* directory, const char* trusted_keys,
+                                           glass_cancellation* cancellation);
+
 typedef struct glass_open_options {
   size_t size;
   int64_t threads;           /* of the engine; 0 lets it decide */
   int32_t skip_memory_check; /* 1: load even what does not seem to fit into memory */
   int64_t memory_limit;      /* bytes to fit into; 0: what the system says is available */
+  const char* trusted_keys;  /* null, the default: no signature is asked for. Else Ed25519 public
+                              * keys in base64, separated by white space: unless one of them has
+                              * signed the artifact, and every file is as it was then, it is
+                              * GLASS_BAD_ARTIFACT. Takes seconds a gigabyte, as glass_verify() */
 } glass_open_options;
 
 GLASS_API void glass_open_options_init(glass_open_options* options);

@@ -175,6 +175,14 @@ glass_status read_request(const glass::Artifact& artifact, const glass_request& 
   return GLASS_OK;
 }
 
+glass_status verify(const char* directory, const glass::TrustedKeys& trusted,
+                    const glass_cancellation* cancellation) {
+  const auto artifact = glass::Artifact::open(directory, trusted);
+  if (!artifact) return fail(artifact.failure());
+  const auto sound = artifact->check_hashes(cancellation ? &cancellation->set : nullptr);
+  return sound ? GLASS_OK : fail(sound.failure());
+}
+
 }  // namespace
 
 const char* glass_status_name(glass_status status) {
@@ -202,16 +210,21 @@ void glass_cancellation_free(glass_cancellation* cancellation) { delete cancella
 
 glass_status glass_verify(const char* directory, glass_cancellation* cancellation) {
   if (directory == nullptr) return missing("directory");
+  return guarded([&] { return verify(directory, {}, cancellation); });
+}
+
+glass_status glass_verify_signed(const char* directory, const char* trusted_keys,
+                                 glass_cancellation* cancellation) {
+  if (directory == nullptr) return missing("directory");
+  if (trusted_keys == nullptr) return missing("trusted_keys");
   return guarded([&] {
-    const auto artifact = glass::Artifact::open(directory);
-    if (!artifact) return fail(artifact.failure());
-    const auto sound = artifact->check_hashes(cancellation ? &cancellation->set : nullptr);
-    return sound ? GLASS_OK : fail(sound.failure());
+    const auto trusted = glass::parse_trusted_keys(trusted_keys);
+    return trusted ? verify(directory, *trusted, cancellation) : fail(trusted.failure());
   });
 }
 
 void glass_open_options_init(glass_open_options* options) {
-  if (options != nullptr) *options = {sizeof *options, 0, 0, 0};
+  if (options != nullptr) *options = {sizeof *options, 0, 0, 0, nullptr};
 }
 
 glass_status glass_open(const char* directory, const glass_open_options* options,
@@ -225,6 +238,11 @@ glass_status glass_open(const char* directory, const glass_open_options* options
     wanted.threads = given.threads;
     wanted.check_memory = given.skip_memory_check == 0;
     wanted.memory_limit = given.memory_limit;
+    if (given.trusted_keys != nullptr) {
+      auto trusted = glass::parse_trusted_keys(given.trusted_keys);
+      if (!trusted) return fail(trusted.failure());
+      wanted.trusted_keys = std::move(*trusted);
+    }
     auto opened = glass::Session::open(directory, wanted);
     if (!opened) return fail(opened.failure());
     auto handle = std::make_unique<glass_session>();

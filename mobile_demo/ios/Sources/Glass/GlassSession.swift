@@ -9,6 +9,9 @@ public struct OpenOptions: Sendable {
   public var skipMemoryCheck = false
   /// Bytes to fit into; 0: what the system says is available.
   public var memoryLimit: Int64 = 0
+  /// Ed25519 public keys in base64, separated by white space: one of them must have signed the
+  /// artifact, and every file is compared with what was signed. Nil asks for no signature.
+  public var trustedKeys: String?
 
   public init() {}
 }
@@ -43,8 +46,12 @@ public final class GlassSession: @unchecked Sendable {
     given.threads = options.threads
     given.skip_memory_check = options.skipMemoryCheck ? 1 : 0
     given.memory_limit = options.memoryLimit
+    let strings = CStrings()
+    given.trusted_keys = try options.trustedKeys.map { try strings.add($0, "trustedKeys") }
     var opened: OpaquePointer?
-    try GlassError.check(glass_open(directory.path, &given, &opened))
+    try withExtendedLifetime(strings) {
+      try GlassError.check(glass_open(directory.path, &given, &opened))
+    }
     pointer = opened!
   }
 
@@ -53,8 +60,18 @@ public final class GlassSession: @unchecked Sendable {
   }
 
   /// Compares every file of an artifact directory with its checksum; seconds a gigabyte.
-  public static func verify(_ directory: URL, cancellation: Cancellation? = nil) throws {
-    try GlassError.check(glass_verify(directory.path, cancellation?.pointer))
+  /// With trusted keys, as in `OpenOptions`, one of them must have signed it.
+  public static func verify(
+    _ directory: URL, trustedKeys: String? = nil, cancellation: Cancellation? = nil
+  ) throws {
+    guard let trustedKeys else {
+      return try GlassError.check(glass_verify(directory.path, cancellation?.pointer))
+    }
+    let strings = CStrings()
+    let keys = try strings.add(trustedKeys, "trustedKeys")
+    try withExtendedLifetime(strings) {
+      try GlassError.check(glass_verify_signed(directory.path, keys, cancellation?.pointer))
+    }
   }
 
   public func info() throws -> SessionInfo {

@@ -37,6 +37,14 @@ func opening(_ directory: URL, _ damaged: URL) throws {
   var small = OpenOptions()
   small.memoryLimit = 1000
   requireError(.outOfMemory, "memory") { _ = try GlassSession(directory: directory, options: small) }
+  var signed = OpenOptions()
+  signed.trustedKeys = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="
+  requireError(.badArtifact, "not signed") {
+    _ = try GlassSession(directory: directory, options: signed)
+  }
+  requireError(.badArtifact, "not signed") {
+    try GlassSession.verify(directory, trustedKeys: signed.trustedKeys)
+  }
   let cancelled = try Cancellation()
   cancelled.cancel()
   requireError(.cancelled, "cancelled") { try GlassSession.verify(directory, cancellation: cancelled) }

@@ -126,21 +126,26 @@ void free_cancellation(JNIEnv*, jclass, jlong cancellation) {
   glass_cancellation_free(handle_of<glass_cancellation>(cancellation));
 }
 
-void verify(JNIEnv* env, jclass, jbyteArray directory, jlong cancellation) {
+void verify(JNIEnv* env, jclass, jbyteArray directory, jbyteArray trusted_keys,
+            jlong cancellation) {
   guarded(env, [&] {
-    succeeded(env, glass_verify(from_bytes(env, directory).c_str(),
-                                handle_of<glass_cancellation>(cancellation)));
+    const std::string path = from_bytes(env, directory), keys = from_bytes(env, trusted_keys);
+    auto* const flag = handle_of<glass_cancellation>(cancellation);
+    succeeded(env, trusted_keys == nullptr ? glass_verify(path.c_str(), flag)
+                                           : glass_verify_signed(path.c_str(), keys.c_str(), flag));
   });
 }
 
 jlong open_session(JNIEnv* env, jclass, jbyteArray directory, jlong threads,
-                   jboolean skip_memory_check, jlong memory_limit) {
+                   jboolean skip_memory_check, jlong memory_limit, jbyteArray trusted_keys) {
   return guarded(env, [&] {
     glass_open_options options;
     glass_open_options_init(&options);
     options.threads = threads;
     options.skip_memory_check = skip_memory_check;
     options.memory_limit = memory_limit;
+    const std::string keys = from_bytes(env, trusted_keys);
+    if (trusted_keys != nullptr) options.trusted_keys = keys.c_str();
     glass_session* session = nullptr;
     succeeded(env, glass_open(from_bytes(env, directory).c_str(), &options, &session));
     return pointer_of(session);
@@ -328,8 +333,8 @@ bool register_methods(JNIEnv* env) {
       method("newCancellation", "()J", new_cancellation),
       method("cancel", "(J)V", cancel),
       method("freeCancellation", "(J)V", free_cancellation),
-      method("verify", "([BJ)V", verify),
-      method("open", "([BJZJ)J", open_session),
+      method("verify", "([B[BJ)V", verify),
+      method("open", "([BJZJ[B)J", open_session),
       method("close", "(J)V", close_session),
       method("info", "(J)Lai/glass/SessionInfo;", session_info),
       method("generate", "(J[B[[B[B[[BJDJDDDZJ[[BZLai/glass/TextListener;J)Lai/glass/Answer;",

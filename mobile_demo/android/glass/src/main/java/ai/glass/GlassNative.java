@@ -18,10 +18,15 @@ final class GlassNative {
 
   static native void freeCancellation(long cancellation);
 
-  static native void verify(byte[] directory, long cancellation);
+  /** With trusted keys glass_verify_signed; null: glass_verify. */
+  static native void verify(byte[] directory, byte[] trustedKeys, long cancellation);
 
   static native long open(
-      byte[] directory, long threads, boolean skipMemoryCheck, long memoryLimit);
+      byte[] directory,
+      long threads,
+      boolean skipMemoryCheck,
+      long memoryLimit,
+      byte[] trustedKeys);
 
   static native void close(long session);
 

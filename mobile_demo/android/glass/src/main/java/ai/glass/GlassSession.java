@@ -15,13 +15,18 @@ public final class GlassSession extends NativeHandle {
   /**
    * Opens an artifact directory.
    *
-   * @throws GlassException.BadArtifact it is missing, damaged or not for this build
+   * @throws GlassException.BadArtifact it is missing, damaged, not for this build, or not signed
+   *     as the options ask
    * @throws GlassException.OutOfMemory it does not seem to fit into memory
    */
   public static GlassSession open(File directory, OpenOptions options) {
     return new GlassSession(
         GlassNative.open(
-            path(directory), options.threads, options.skipMemoryCheck, options.memoryLimit));
+            path(directory),
+            options.threads,
+            options.skipMemoryCheck,
+            options.memoryLimit,
+            Utf8.encode("trustedKeys", options.trustedKeys)));
   }
 
   /**
@@ -32,10 +37,21 @@ public final class GlassSession extends NativeHandle {
    * @throws GlassException.Cancelled it was cancelled
    */
   public static void verify(File directory, Cancellation cancellation) {
+    verify(directory, null, cancellation);
+  }
+
+  /**
+   * The same of an artifact that a key must have signed.
+   *
+   * @param trustedKeys as {@link OpenOptions#trustedKeys}
+   * @throws GlassException.BadArtifact it is missing or damaged, or none of the keys signed it
+   */
+  public static void verify(File directory, String trustedKeys, Cancellation cancellation) {
+    byte[] keys = Utf8.encode("trustedKeys", trustedKeys);
     using(
         cancellation,
         flag -> {
-          GlassNative.verify(path(directory), flag);
+          GlassNative.verify(path(directory), keys, flag);
           return null;
         });
   }

@@ -10,4 +10,10 @@ public final class OpenOptions {
 
   /** Bytes to fit into; 0: what the system says is available. */
   public long memoryLimit = 0;
+
+  /**
+   * Ed25519 public keys in base64, separated by white space: one of them must have signed the
+   * artifact, and every file is compared with what was signed. Null asks for no signature.
+   */
+  public String trustedKeys = null;
 }

@@ -69,6 +69,15 @@ public final class JniTest {
         GlassException.OutOfMemory.class, "memory", () -> GlassSession.open(directory, small));
     small.skipMemoryCheck = true;
     GlassSession.open(directory, small).close();
+    OpenOptions signed = options();
+    signed.trustedKeys = "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=";
+    expect(GlassException.BadArtifact.class, "not signed", () -> GlassSession.open(directory, signed));
+    expect(
+        GlassException.BadArtifact.class,
+        "not signed",
+        () -> GlassSession.verify(directory, signed.trustedKeys, null));
+    signed.trustedKeys = "no key";
+    expect(GlassException.InvalidArgument.class, "base64", () -> GlassSession.open(directory, signed));
     Cancellation cancellation = new Cancellation();
     cancellation.cancel();
     expect(GlassException.Cancelled.class, "", () -> GlassSession.verify(directory, cancellation));
