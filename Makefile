@@ -43,7 +43,7 @@ test-fast: setup  ## Tests without a real model
 
 test-slow: setup  ## Longer tests, and those with a real model, which is downloaded once
 	$(PARALLEL) -m slow --ignore tests/integration
-	$(BIN)/pytest -m slow tests/integration
+	$(PARALLEL) -m slow tests/integration
 
 test-tasks: setup  ## Tests of `eval --tasks`, with lm-eval (290 MB)
 	$(BIN)/python -m pip install --quiet -e '.[tasks]'

@@ -26,9 +26,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep tests of one family together, and the others of one file, for what they share.
 
-    Under ``--dist loadgroup`` a group runs in one process.
+    Under ``--dist loadgroup`` a group runs in one process, so the real artifacts are exported once.
     """
     for item in items:
+        if "smollm2" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("smollm2"))
+            continue
         call = getattr(item, "callspec", None)  # of parametrised tests
         family = call.params.get("family") if call else None
         item.add_marker(pytest.mark.xdist_group(str(family or item.path.stem)))
