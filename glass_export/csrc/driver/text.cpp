@@ -7,7 +7,7 @@
 #include <string_view>
 #include <utility>
 
-#include "driver/json.h"
+#include "driver/text_sources.h"
 #include "driver/tokenizer/added_tokens.h"
 #include "driver/tokenizer/bpe.h"
 #include "driver/tokenizer/decoder.h"

@@ -5,8 +5,7 @@
 #include <string>
 #include <string_view>
 
-#include "driver/json.h"
-#include "driver/text.h"
+#include "driver/text_sources.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size < 1 || size < 1u + data[0]) return 0;
