@@ -93,9 +93,7 @@ def _measure(data: Any) -> tuple[int, int]:
     while level := [item for item in level if isinstance(item, (list, dict))]:
         depth += 1
         level = [
-            child
-            for item in level
-            for child in (item.values() if isinstance(item, dict) else item)
+            child for item in level for child in (item.values() if isinstance(item, dict) else item)
         ]
         items += len(level)
     return depth, items
