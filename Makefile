@@ -11,7 +11,7 @@ DEMO_PROFILES ?= fast,balanced,faithful
 DEMO_PROMPT ?= Explain in two sentences why the sky is blue.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-fast test-slow test-tasks mobile-test lint format clean
+.PHONY: fuzz help setup demo test test-fast test-slow test-tasks mobile-test lint format clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -90,6 +90,10 @@ sbom: $(TOOLS)/.installed  ## build/sbom.json: a bill of materials (CycloneDX 1.
 mobile-test: setup  ## Tests of mobile_demo: C, Java, Kotlin, sanitizers, an emulator of Arm
 	$(BIN)/pytest tests/unit/test_mobile.py tests/unit/test_mobile_sources.py tests/unit/test_jni.py \
 	    tests/unit/test_kotlin.py tests/unit/test_swift.py tests/cpp/test_run.py
+
+FUZZ_SECONDS ?= 60
+fuzz: setup  ## Give the readers of artifacts damaged files for FUZZ_SECONDS; needs Clang
+	cd tests && PYTHONPATH=.. ../$(BIN)/python fuzz.py $(FUZZ_SECONDS)
 
 lint: setup  ## ruff, mypy and the import contracts
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import shutil
@@ -121,6 +122,29 @@ def arm() -> Path:
     options = ("-DGLASS_BUILD_TESTS=ON", "-DGLASS_BUILD_RUN=ON", *_mobile("onnxruntime"))
     runs = f"-DCMAKE_CROSSCOMPILING_EMULATOR={';'.join(emulator())}"
     return _build(f"aarch64 {engine}", *_ARM, runs, *options, *_onnxruntime(engine), source=MOBILE)
+
+
+NO_FUZZER = "needs Clang's libFuzzer: apt install clang libclang-rt-14-dev"
+
+
+@functools.cache
+def can_fuzz() -> bool:
+    """Whether Clang is here and links programs with libFuzzer."""
+    if not shutil.which("clang++"):
+        return False
+    source = b'extern "C" int LLVMFuzzerTestOneInput(const char*, unsigned long) { return 0; }'
+    command = ["clang++", "-fsanitize=fuzzer,address", "-x", "c++", "-", "-o", os.devnull]
+    return subprocess.run(command, input=source, capture_output=True).returncode == 0
+
+
+def fuzzers() -> Path:
+    """Build folder of the core and the driver with their fuzz targets, by Clang, instrumented."""
+    return _build(
+        "fuzz",
+        "-DGLASS_BUILD_DRIVER=ON", "-DGLASS_BUILD_FUZZ=ON", "-DCMAKE_C_COMPILER=clang",
+        "-DCMAKE_CXX_COMPILER=clang++", "-DGLASS_SANITIZE=fuzzer-no-link,address,undefined",
+        "-DCMAKE_C_FLAGS_RELEASE=-O1", "-DCMAKE_CXX_FLAGS_RELEASE=-O1", *_third_party(),
+    )  # fmt: skip
 
 
 def run_test(program: Path, *arguments: str | Path, prefix: tuple[str, ...] = ()) -> None:

@@ -122,7 +122,9 @@ def _tensor_problem(tensors: Iterable[TensorEntry], size: int) -> str | None:
         if tensor.dtype not in ITEM_BITS:
             return f"{label}: unknown dtype {tensor.dtype[:60]!r}, known: {', '.join(ITEM_BITS)}"
         if min(tensor.shape, default=1) < 0 or _bytes_of(tensor) != tensor.nbytes:
-            return f"{label}: nbytes is {tensor.nbytes}, which is not what shape and dtype need"
+            return (
+                f"{label}: nbytes is {tensor.nbytes}, its shape and dtype need {_bytes_of(tensor)}"
+            )
         if tensor.offset < 0 or tensor.offset + tensor.nbytes > size:
             return (
                 f"{label}: bytes {tensor.offset}+{tensor.nbytes} are outside the file of {size} "

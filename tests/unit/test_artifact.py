@@ -51,7 +51,7 @@ def test_round_trip(artifact: Path) -> None:
     assert {f.path for f in opened.manifest.files} == {
         "decode.onnx", "prefill.onnx", "prior.safetensors", "tokenizer.json", "weights.bin",
     }  # fmt: skip
-    assert opened.graph("decode").read_bytes() == b"decode graph"
+    assert opened.graph("decode").read_bytes().endswith(b"decode")
     assert opened.file("weights.bin").stat().st_size == 64
     prior = opened.prior()
     assert sorted(prior) == ["A", "F", "G", "I"]
@@ -127,9 +127,9 @@ def _set(path: str, value: Any) -> Edit:
         (_set("files.0.path", "a/../../outside"), "plain relative path"),
         (_set("files.0.path", "a\\b"), "plain relative path"),
         (_set("files.0.path", "a\0b"), "plain relative path"),
-        (_set("files.0.path", "\ud800"), "plain relative path"),
+        (_set("files.0.path", "\ud800"), "not valid JSON"),
         (_set("files.0.path", ""), "plain relative path"),
-        (_set("files.0.path", "x" * 5000), "cannot be read|used but not in files"),
+        (_set("files.0.path", "x" * 5000), "plain relative path"),
         (_set("files.0.path", "weights.bin"), "listed twice"),
         (_set("files.0.path", "Weights.bin"), "listed twice"),
         (_set("target.graphs.decode", "other.onnx"), "'other.onnx' is used but not in files"),
@@ -218,9 +218,10 @@ def test_sealed_directory_opens_before_the_commit(tmp_path: Path) -> None:
         tiny_artifact.fill(writer.path)
         sealed = writer.seal(tiny_artifact.manifest())
         assert Artifact.open(writer.path, check="full").manifest == sealed
-        (writer.path / "decode.onnx").write_bytes(b"later")
+        (writer.path / "decode.onnx").write_bytes(b"\x12\x05later")
         writer.commit(sealed)
-    assert Artifact.open(tmp_path / "tiny", check="full").graph("decode").read_bytes() == b"later"
+    later = Artifact.open(tmp_path / "tiny", check="full").graph("decode")
+    assert later.read_bytes().endswith(b"later")
 
 
 def test_failed_export_keeps_the_old_artifact(artifact: Path) -> None:

@@ -14,8 +14,8 @@ from glass_export.manifest import SCHEMA_VERSION, Manifest
     ("text", "message"),
     [
         ("{", "glass.json: not valid JSON"),
-        ("[" * 100_000, "glass.json: not valid JSON"),
-        ("[]", "not a glass-export artifact"),
+        ("[" * 100_000, "glass.json: more than 64 lists"),
+        ("[]", "not a JSON object"),
         ("{}", "no schema_version"),
         ('{"schema_version": true}', "no schema_version"),
         ('{"schema_version": "1"}', "no schema_version"),

@@ -9,7 +9,6 @@
 namespace glass {
 namespace {
 
-constexpr const char* kAgain = "; copy or export the artifact again";
 constexpr size_t kShown = 60;
 constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
 
@@ -115,15 +114,6 @@ Result<std::string> read_file(const std::string& path, size_t most) {
   }
   return failure(path, ": cannot be read; give a whole artifact directory")
       .as(ArtifactCode::kUnreadable);
-}
-
-Result<Json> read_json(const std::string& path, size_t most) {
-  const Result<std::string> text = read_file(path, most);
-  if (!text) return text.failure();
-  Result<Json> root = parse_json(*text, Whole::kWide);
-  if (root && root->is_object()) return root;
-  const Failure why = root ? failure("not a JSON object").as(ArtifactCode::kJson) : root.failure();
-  return failure(path, ": ", why.message, kAgain).as(why.artifact);
 }
 
 }  // namespace glass

@@ -92,7 +92,4 @@ Result<Json> parse_json(std::string_view text, Whole whole = Whole::kNarrow);
 // The bytes of a file. Fails when it cannot be read, or has more than `most`.
 Result<std::string> read_file(const std::string& path, size_t most);
 
-// The object of a JSON file of Hugging Face. Fails when it cannot be read, or holds anything else.
-Result<Json> read_json(const std::string& path, size_t most);
-
 }  // namespace glass

@@ -7,7 +7,7 @@
 #include <string_view>
 #include <utility>
 
-#include "driver/text_sources.h"
+#include "driver/json.h"
 #include "driver/tokenizer/added_tokens.h"
 #include "driver/tokenizer/bpe.h"
 #include "driver/tokenizer/decoder.h"
@@ -311,12 +311,17 @@ std::string named_template(const Json& config) {
 
 }  // namespace
 
-Result<std::unique_ptr<TextCodec>> make_text_codec(std::string_view tokenizer, const Json& config,
+Result<std::unique_ptr<TextCodec>> make_text_codec(std::string_view tokenizer,
+                                                   std::string_view config,
                                                    const std::string& chat_template) {
   Result<Parts> parts = parse_tokenizer(tokenizer);
   if (!parts) return parts.failure();
-  const std::map<std::string, std::string> names = special_names(config);
-  const std::string source = chat_template.empty() ? named_template(config) : chat_template;
+  Result<Json> settings =
+      config.empty() ? Result<Json>(Json::object()) : parse_json(config, Whole::kWide);
+  if (!settings) return settings.failure();
+  if (!settings->is_object()) return failure("not a JSON object").as(ArtifactCode::kJson);
+  const std::map<std::string, std::string> names = special_names(*settings);
+  const std::string source = chat_template.empty() ? named_template(*settings) : chat_template;
   std::optional<ChatTemplate> chat;
   if (!source.empty()) {
     Result<ChatTemplate> compiled = ChatTemplate::compile(source, names);
@@ -332,9 +337,9 @@ Result<std::unique_ptr<TextCodec>> open_text_codec(const Artifact& artifact) {
   const std::string path = artifact.file("tokenizer.json");
   const Result<std::string> source = read_file(path, kMostTokenizerBytes);
   if (!source) return source.failure();
-  Json config = Json::object();
+  std::string config;
   if (const std::string settings = artifact.file("tokenizer_config.json"); !settings.empty()) {
-    Result<Json> read = read_json(settings, kMostConfigBytes);
+    Result<std::string> read = read_file(settings, kMostConfigBytes);
     if (!read) return read.failure();
     config = std::move(*read);
   }

@@ -60,7 +60,14 @@ class TextCodec {
   virtual std::unique_ptr<TokenStream> stream() const = 0;
 };
 
-// The codec of an artifact's files, of which all but tokenizer.json may be missing.
+// The codec of the text of a tokenizer.json, of a tokenizer_config.json, which may be empty, and of
+// a chat template, which is looked for in `config` when it is empty. Fails when they are damaged,
+// of a kind that is not supported, or ask for more time or memory than an honest one would.
+Result<std::unique_ptr<TextCodec>> make_text_codec(std::string_view tokenizer,
+                                                   std::string_view config,
+                                                   const std::string& chat_template);
+
+// The same of an artifact's files, of which all but tokenizer.json may be missing.
 Result<std::unique_ptr<TextCodec>> open_text_codec(const Artifact& artifact);
 
 }  // namespace glass

@@ -52,6 +52,10 @@ GLASS_API const char* glass_status_name(glass_status status);
  */
 GLASS_API const char* glass_last_error(void);
 
+/* Of the same call: what is wrong with the artifact, one word of the closed list in
+ * artifacts/README.md, such as "checksum". Empty when no artifact is to blame. */
+GLASS_API const char* glass_last_error_code(void);
+
 /* ---- Cancelling ---- */
 
 /* A flag that one thread sets to end what another does. Once set it stays set: use a new one for

@@ -37,6 +37,12 @@ std::string& last_error() {
   return message;
 }
 
+// Of the same failure; a text without an end of its life.
+const char*& last_error_code() {
+  thread_local const char* code = "";
+  return code;
+}
+
 glass_status status_of(ErrorCode code) {
   switch (code) {
     case ErrorCode::kInvalidArgument:
@@ -59,10 +65,15 @@ glass_status status_of(ErrorCode code) {
 
 glass_status fail(glass_status status, std::string message) {
   last_error() = std::move(message);
+  last_error_code() = "";
   return status;
 }
 
-glass_status fail(const Failure& failure) { return fail(status_of(failure.code), failure.message); }
+glass_status fail(const Failure& failure) {
+  const glass_status status = fail(status_of(failure.code), failure.message);
+  last_error_code() = glass::artifact_code_name(failure.artifact);
+  return status;
+}
 
 glass_status missing(const char* name) {
   return fail(GLASS_INVALID_ARGUMENT, std::string(name) + ": got null");
@@ -195,6 +206,8 @@ const char* glass_status_name(glass_status status) {
 }
 
 const char* glass_last_error(void) { return last_error().c_str(); }
+
+const char* glass_last_error_code(void) { return last_error_code(); }
 
 glass_status glass_cancellation_new(glass_cancellation** cancellation) {
   if (cancellation == nullptr) return missing("cancellation");

@@ -190,6 +190,7 @@ static void test_settings_choose_the_neurons(void) {
   glass_answer* answer = NULL;
   CHECK(glass_generate(session, &request, &answer) == GLASS_INVALID_ARGUMENT && answer == NULL);
   CHECK(strstr(glass_last_error(), "density: got '2'") != NULL);
+  CHECK(strcmp(glass_last_error_code(), "") == 0);
   glass_answer_free(plain);
   glass_answer_free(sparse);
   glass_close(session);
@@ -335,6 +336,7 @@ static void test_artifacts(void) {
   glass_session* session = NULL;
   CHECK(glass_open("/nowhere", NULL, &session) == GLASS_BAD_ARTIFACT && session == NULL);
   CHECK(strstr(glass_last_error(), "/nowhere/: no such directory") != NULL);
+  CHECK(strcmp(glass_last_error_code(), "no-artifact") == 0);
   CHECK(glass_open(NULL, NULL, &session) == GLASS_INVALID_ARGUMENT);
   CHECK(glass_open(directory, NULL, NULL) == GLASS_INVALID_ARGUMENT);
   glass_open_options options;

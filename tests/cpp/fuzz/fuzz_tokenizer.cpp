@@ -5,14 +5,14 @@
 #include <string>
 #include <string_view>
 
-#include "driver/text_sources.h"
+#include "driver/text.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (size < 1 || size < 1u + data[0]) return 0;
   const std::string_view all(reinterpret_cast<const char*>(data) + 1, size - 1);
   const std::string_view tokenizer = all.substr(0, all.size() - data[0]);
   const std::string prompt(all.substr(tokenizer.size()));
-  const auto codec = glass::make_text_codec(tokenizer, glass::Json::object(), "");
+  const auto codec = glass::make_text_codec(tokenizer, "", "");
   if (!codec) return 0;
   for (const std::string& text : {prompt, std::string("a  b\n\n 12 caf\xC3\xA9")}) {
     const auto encoded = (*codec)->encode(text);
