@@ -5,6 +5,7 @@
 #include <jinja/runtime.h>
 
 #include <exception>
+#include <new>
 #include <string_view>
 
 #include "driver/tokenizer/unicode.h"
@@ -106,6 +107,13 @@ std::vector<Range> take_marks(std::string& text) {
   return paired && !inside ? spans : std::vector<Range>();
 }
 
+// The engine hands exceptions on as texts; no memory must not look like a refusal. A text that is
+// empty had no memory itself.
+void pass_on_no_memory(const std::exception& problem) {
+  const std::string_view text = problem.what();
+  if (text.empty() || text.find(std::bad_alloc().what()) != text.npos) throw std::bad_alloc();
+}
+
 }  // namespace
 
 Result<ChatTemplate> ChatTemplate::compile(const std::string& source,
@@ -118,6 +126,7 @@ Result<ChatTemplate> ChatTemplate::compile(const std::string& source,
     program->variables = std::move(variables);
     return ChatTemplate(std::move(program));
   } catch (const std::exception& problem) {
+    pass_on_no_memory(problem);
     return failure("chat template: not supported: ", first_line(problem.what()),
                    "; use another artifact, or pass prompts as plain text")
         .as(ErrorCode::kArtifact);
@@ -139,6 +148,7 @@ Result<std::string> ChatTemplate::render(const std::vector<Message>& messages) c
     const jinja::value parts = runtime.execute(program_->code);
     return jinja::runtime::gather_string_parts(parts)->as_string().str();
   } catch (const std::exception& problem) {
+    pass_on_no_memory(problem);
     return failure("chat template: refused the messages: ", first_line(problem.what()),
                    "; check their roles and order")
         .as(ErrorCode::kInvalidArgument);

@@ -1,16 +1,20 @@
 #include "driver/json.h"
 
+#include <cstdint>
+#include <filesystem>
 #include <fstream>
-#include <sstream>
+#include <system_error>
 
 namespace glass {
 
 Result<std::string> read_file(const std::string& path) {
+  std::error_code problem;
+  const uintmax_t size = std::filesystem::file_size(path, problem);
   std::ifstream file(path, std::ios::binary);
-  if (file) {
-    std::ostringstream text;
-    text << file.rdbuf();
-    if (!file.bad()) return text.str();
+  if (file && !problem) {
+    std::string text(static_cast<size_t>(size), '\0');  // a string stream drops what has no memory
+    file.read(text.data(), static_cast<std::streamsize>(size));
+    if (static_cast<uintmax_t>(file.gcount()) == size) return text;
   }
   return failure(path, ": cannot be read; give a whole artifact directory")
       .as(ErrorCode::kArtifact);
