@@ -87,6 +87,17 @@ sbom: $(TOOLS)/.installed  ## build/sbom.json: a bill of materials (CycloneDX 1.
 	    --mc-type library --sv 1.6 --output-reproducible --of JSON -o build/sbom-python.json
 	$(TOOLS)/bin/python requirements/sbom.py build/sbom-python.json build/sbom.json
 
+# ---- Runtime under load: docs/reliability.md ----
+
+GENERATIONS ?= 10000
+STEP ?= 1
+
+.PHONY: torture torture-load
+torture: torture-load
+
+torture-load: setup  ## Many generations, and every allocation failing; GENERATIONS=10000 STEP=1
+	PYTHONPATH=tests $(BIN)/python tests/torture/run.py --generations $(GENERATIONS) --step $(STEP)
+
 mobile-test: setup  ## Tests of mobile_demo: C, Java, Kotlin, sanitizers, an emulator of Arm
 	$(BIN)/pytest tests/unit/test_mobile.py tests/unit/test_mobile_sources.py tests/unit/test_jni.py \
 	    tests/unit/test_kotlin.py tests/unit/test_swift.py tests/cpp/test_run.py

@@ -149,7 +149,7 @@ def fuzzers() -> Path:
 
 def run_test(program: Path, *arguments: str | Path, prefix: tuple[str, ...] = ()) -> None:
     """Run one test program of a build. Fails with its output."""
-    command = [*_fixed_addresses(), *prefix, str(program), *map(str, arguments)]
+    command = [*fixed_addresses(), *prefix, str(program), *map(str, arguments)]
     outcome = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert outcome.returncode == 0, f"{outcome.stdout}\n{outcome.stderr}"
 
@@ -157,7 +157,7 @@ def run_test(program: Path, *arguments: str | Path, prefix: tuple[str, ...] = ()
 def ctest(folder: Path) -> None:
     """Run the C++ tests of a build. Fails with their output."""
     command = [
-        *_fixed_addresses(), str(Path(native.find_cmake()).with_name("ctest")),
+        *fixed_addresses(), str(Path(native.find_cmake()).with_name("ctest")),
         "--test-dir", str(folder), "--output-on-failure", "--no-tests=error", "--timeout", "300",
     ]  # fmt: skip
     outcome = subprocess.run(command, capture_output=True, text=True)
@@ -185,7 +185,7 @@ def _build(kind: str, *options: str, source: Path = native.SOURCES) -> Path:
     return folder
 
 
-def _fixed_addresses() -> list[str]:
+def fixed_addresses() -> list[str]:
     """A prefix that turns address randomisation off, where that is allowed.
 
     ThreadSanitizer of older compilers starts with no more than 28 bits of it.

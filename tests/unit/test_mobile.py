@@ -31,6 +31,27 @@ def test_c_interface_under_sanitizers(artifact: Path, sanitize: str) -> None:
 
 
 @pytest.mark.slow
+def test_memory_that_runs_out_anywhere(artifact: Path) -> None:
+    """Every one of the first 400 allocations of each part, then one of 500; `make torture`: all."""
+    build = native_build.sanitized("address,undefined")
+    native_build.run_test(build / "tests" / "test_out_of_memory", artifact, "500")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sanitize", ["address,undefined", "thread"])
+def test_load_under_sanitizers(artifact: Path, sanitize: str) -> None:
+    build = native_build.sanitized(sanitize)
+    native_build.run_test(build / "tests" / "torture_fake", artifact, "300", "4")
+
+
+def test_load(native_tests: Path, artifact: Path) -> None:
+    """Over ExecuTorch; `make torture` for longer, where growth of memory is told from noise."""
+    command = [native_tests / "tests" / "torture_glass", artifact, "100", "2"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert " 0 wrong; " in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(not native_build.can_emulate_arm(), reason=native_build.NO_EMULATOR)
 def test_c_interface_on_an_emulated_arm_processor(artifact: Path, tmp_path: Path) -> None:
     build = native_build.arm()

@@ -1,9 +1,11 @@
 // C interface to the core: libglass_core.so. Each function is the C++ function of the same name
 // (see the headers in glass/) with spans as pointer and size, and returns a glass::Status.
 //
-// Scratch memory is allocated here, per call. Sizes count elements.
+// Scratch memory is allocated here, per call; kNoMemory is returned when there is none. Sizes count
+// elements.
 #include <algorithm>
-#include <vector>
+#include <memory>
+#include <new>
 
 #include "glass/attention.h"
 #include "glass/base.h"
@@ -25,18 +27,22 @@ Span<T> span(T* data, int64_t size) {
   return {data, size < 0 ? 0 : static_cast<size_t>(size)};
 }
 
+// Memory of a call, zero at first; false when there is none.
 template <class T>
-std::vector<T> scratch_of(size_t size) {
-  return std::vector<T>(size);
-}
+class Scratch {
+ public:
+  explicit Scratch(size_t size) : data_(new (std::nothrow) T[size]()), size_(size) {}
+  explicit operator bool() const { return data_ != nullptr; }
+  Span<T> get() { return {data_.get(), size_}; }
 
-template <class T>
-Span<T> span(std::vector<T>& values) {
-  return {values.data(), values.size()};
-}
+ private:
+  std::unique_ptr<T[]> data_;
+  size_t size_;
+};
 
 int32_t code(Status status) { return static_cast<int32_t>(status); }
 
+constexpr int32_t kNoMemory = -1;  // no glass::Status: the core itself allocates nothing
 constexpr int32_t kInvalid = static_cast<int32_t>(Status::kInvalidArgument);
 
 // Sizes that scratch can be computed from; the function itself checks the rest.
@@ -53,6 +59,7 @@ glass::FfnBundle bundle_of(const void* bundles, int32_t format, int64_t gated, c
 }  // namespace
 
 GLASS_API const char* glass_core_status_message(int32_t status) {
+  if (status == kNoMemory) return "no memory for scratch";
   return glass::status_message(static_cast<Status>(status));
 }
 
@@ -83,11 +90,12 @@ GLASS_API int32_t glass_core_sparse_ffn(const void* bundles, int32_t format, int
                                         int64_t threads) {
   if (!are_sizes(d_ff, d_model, tokens, threads)) return kInvalid;
   const glass::FfnBundle ffn = bundle_of(bundles, format, gated, bias, d_ff, d_model);
-  auto scratch = scratch_of<float>(glass::sparse_ffn_scratch(ffn, tokens, threads));
+  Scratch<float> scratch(glass::sparse_ffn_scratch(ffn, tokens, threads));
+  if (!scratch) return kNoMemory;
   glass::ThreadParallel parallel(threads);
   return code(glass::sparse_ffn(ffn, static_cast<glass::Activation>(activation),
                                 span(x, tokens * d_model), span(neurons, count),
-                                span(y, tokens * d_model), span(scratch), parallel.get()));
+                                span(y, tokens * d_model), scratch.get(), parallel.get()));
 }
 
 // bundles and bias as above, x and y [S,D], score_weights [S], abs_sum and sq_sum [F].
@@ -98,12 +106,13 @@ GLASS_API int32_t glass_core_dense_ffn(const void* bundles, int32_t format, int6
                                        float* sq_sum, int64_t threads) {
   if (!are_sizes(d_ff, d_model, tokens, threads)) return kInvalid;
   const glass::FfnBundle ffn = bundle_of(bundles, format, gated, bias, d_ff, d_model);
-  auto scratch = scratch_of<float>(glass::dense_ffn_scratch(ffn, tokens, threads));
+  Scratch<float> scratch(glass::dense_ffn_scratch(ffn, tokens, threads));
+  if (!scratch) return kNoMemory;
   glass::ThreadParallel parallel(threads);
   return code(glass::dense_ffn(ffn, static_cast<glass::Activation>(activation),
                                span(x, tokens * d_model), span(score_weights, tokens),
                                span(y, tokens * d_model), span(abs_sum, d_ff), span(sq_sum, d_ff),
-                               span(scratch), parallel.get()));
+                               scratch.get(), parallel.get()));
 }
 
 GLASS_API int64_t glass_core_bundle_bytes(int32_t format, int64_t d_model, int64_t gated) {
@@ -120,10 +129,11 @@ GLASS_API int32_t glass_core_linear(const void* weights, int32_t format, int64_t
                                     int64_t tokens, float* y, int64_t threads) {
   if (!are_sizes(rows, depth, tokens, threads)) return kInvalid;
   const glass::LinearWeights linear{weights, rows, depth, static_cast<glass::BundleFormat>(format)};
-  auto scratch = scratch_of<float>(glass::linear_scratch(linear, tokens, threads));
+  Scratch<float> scratch(glass::linear_scratch(linear, tokens, threads));
+  if (!scratch) return kNoMemory;
   glass::ThreadParallel parallel(threads);
   return code(glass::linear(linear, span(bias, bias == nullptr ? 0 : rows), span(x, tokens * depth),
-                            span(y, tokens * rows), span(scratch), parallel.get()));
+                            span(y, tokens * rows), scratch.get(), parallel.get()));
 }
 
 // weights [rows,row_bytes], ids [S], y [S,depth].
@@ -162,11 +172,12 @@ GLASS_API int32_t glass_core_rotary_attention(const glass::AttentionShape* shape
   const int64_t angles = shape->cache_len * shape->rotary / 2;
   const int64_t cached = shape->cache_len * kv_width;
   const glass::QkvRows rows{query, key, value, width, kv_width, kv_width};
-  auto scratch = scratch_of<float>(glass::rotary_attention_scratch(*shape, threads));
+  Scratch<float> scratch(glass::rotary_attention_scratch(*shape, threads));
+  if (!scratch) return kNoMemory;
   glass::ThreadParallel parallel(threads);
   return code(glass::rotary_attention(
       *shape, *params, rows, span(cos, angles), span(sin, angles), span(key_cache, cached),
-      span(value_cache, cached), span(y, shape->tokens * width), span(scratch), parallel.get()));
+      span(value_cache, cached), span(y, shape->tokens * width), scratch.get(), parallel.get()));
 }
 
 // Sums and scores of any shape, `size` values.
@@ -178,8 +189,9 @@ GLASS_API int32_t glass_core_local_scores(const float* abs_sum, const float* sq_
 
 // scores and ranks [F].
 GLASS_API int32_t glass_core_ranks(const float* scores, int64_t d_ff, int32_t* ranks) {
-  auto scratch = scratch_of<uint32_t>(2 * static_cast<size_t>(std::max<int64_t>(d_ff, 0)));
-  return code(glass::ranks(span(scores, d_ff), span(ranks, d_ff), span(scratch)));
+  Scratch<uint32_t> scratch(2 * static_cast<size_t>(std::max<int64_t>(d_ff, 0)));
+  if (!scratch) return kNoMemory;
+  return code(glass::ranks(span(scores, d_ff), span(ranks, d_ff), scratch.get()));
 }
 
 // local_ranks, prior_ranks and fused [F].
@@ -207,15 +219,17 @@ GLASS_API int32_t glass_core_sensitivity_weights(const float* effect, const floa
 
 // scores [F], neurons [K].
 GLASS_API int32_t glass_core_top_k(const float* scores, int64_t d_ff, int32_t* neurons, int64_t k) {
-  auto scratch = scratch_of<uint32_t>(2 * static_cast<size_t>(std::max<int64_t>(d_ff, 0)));
-  return code(glass::top_k(span(scores, d_ff), span(neurons, k), span(scratch)));
+  Scratch<uint32_t> scratch(2 * static_cast<size_t>(std::max<int64_t>(d_ff, 0)));
+  if (!scratch) return kNoMemory;
+  return code(glass::top_k(span(scores, d_ff), span(neurons, k), scratch.get()));
 }
 
 // The same for scores of glass_core_borda.
 GLASS_API int32_t glass_core_top_k_fused(const uint32_t* scores, int64_t d_ff, int32_t* neurons,
                                          int64_t k) {
-  auto scratch = scratch_of<uint32_t>(2 * static_cast<size_t>(std::max<int64_t>(d_ff, 0)));
-  return code(glass::top_k(span(scores, d_ff), span(neurons, k), span(scratch)));
+  Scratch<uint32_t> scratch(2 * static_cast<size_t>(std::max<int64_t>(d_ff, 0)));
+  if (!scratch) return kNoMemory;
+  return code(glass::top_k(span(scores, d_ff), span(neurons, k), scratch.get()));
 }
 
 // abs_sum and sq_sum [L,F], prior and weights [L,F] or null, budgets [L] or null, neurons [L,K].
@@ -230,8 +244,9 @@ GLASS_API int32_t glass_core_select_neurons(const float* abs_sum, const float* s
   glass::Prior known{
       span(prior, prior == nullptr ? 0 : size), {}, span(weights, weights == nullptr ? 0 : size)};
   known.routed = routed != 0;
-  auto scratch = scratch_of<uint32_t>(d_ff > 0 ? glass::select_neurons_scratch(d_ff) : 0);
+  Scratch<uint32_t> scratch(d_ff > 0 ? glass::select_neurons_scratch(d_ff) : 0);
+  if (!scratch) return kNoMemory;
   return code(glass::select_neurons(sums, known, *selection, layers, d_ff,
-                                    span(neurons, layers * k), span(scratch), glass::serial(),
+                                    span(neurons, layers * k), scratch.get(), glass::serial(),
                                     span(budgets, budgets == nullptr ? 0 : layers)));
 }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <exception>
 #include <thread>
 #include <vector>
 
@@ -24,7 +25,10 @@ class ThreadParallel {
       for (int64_t i = next++; i < count; i = next++) task(arg, i);
     };
     std::vector<std::thread> others;
-    for (int64_t i = 1; i < threads; ++i) others.emplace_back(work);
+    try {
+      for (int64_t i = 1; i < threads; ++i) others.emplace_back(work);
+    } catch (const std::exception&) {  // no memory or no thread: those that there are do the work
+    }
     work();
     for (std::thread& other : others) other.join();
   }

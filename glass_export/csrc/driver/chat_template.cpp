@@ -143,6 +143,7 @@ Result<std::string> ChatTemplate::render(const std::vector<Message>& messages) c
     const jinja::value parts = runtime.execute(program_->code);
     return jinja::runtime::gather_string_parts(parts)->as_string().str();
   } catch (const std::exception& problem) {
+    pass_on_no_memory(problem);
     if (budget.exceeded()) {
       return failure(
                  "chat template: it does more than a chat template needs; use another artifact, ",

@@ -80,6 +80,7 @@ std::string ids_of(const TrustedKeys& keys) {
 
 Result<TrustedKeys> parse_trusted_keys(const std::string& text) {
   std::istringstream words(text);
+  words.exceptions(std::ios::badbit);  // no memory is not the end of the text
   TrustedKeys keys;
   for (std::string word; words >> word;) {
     PublicKey key;

@@ -7,7 +7,9 @@
 #include <algorithm>
 #include <cmath>
 #include <exception>
+#include <new>
 #include <stdexcept>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -494,6 +496,11 @@ std::string first_line(const char* what) {
 
 }  // namespace
 
+void pass_on_no_memory(const std::exception& problem) {
+  const std::string_view text = problem.what();
+  if (text.empty() || text.find(std::bad_alloc().what()) != text.npos) throw std::bad_alloc();
+}
+
 Outcome parse_template(const std::string& source, jinja::program& program) {
   if (source.size() > kMostTemplateBytes) {
     return failure("it has ", source.size(), " bytes, at most ", kMostTemplateBytes, " are read");
@@ -506,6 +513,7 @@ Outcome parse_template(const std::string& source, jinja::program& program) {
     Guard().all(program.body);
     return Done{};
   } catch (const std::exception& problem) {
+    pass_on_no_memory(problem);
     return failure(first_line(problem.what()));
   }
 }

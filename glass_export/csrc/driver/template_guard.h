@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <exception>
 #include <string>
 
 #include "driver/status.h"
@@ -17,6 +18,10 @@ namespace glass {
 // Fails when the source is no Jinja that the engine knows, has more bytes, or more words and signs
 // inside each other, than the limits say, or uses what no chat template needs.
 Outcome parse_template(const std::string& source, jinja::program& program);
+
+// Throws std::bad_alloc where it was behind what the engine threw, which hands exceptions on as
+// texts: no memory must not look like a refusal. A text that is empty had no memory itself.
+void pass_on_no_memory(const std::exception& problem);
 
 // Puts the engine's functions that could take too much memory into a rendering's variables, in a
 // form that looks before.

@@ -75,8 +75,14 @@ glass_status fail(const Failure& failure) {
   return status;
 }
 
-glass_status missing(const char* name) {
-  return fail(GLASS_INVALID_ARGUMENT, std::string(name) + ": got null");
+// The same for a fault of this library, where no exception may leave any more.
+glass_status report_internal(const char* message) noexcept {
+  last_error().clear();
+  try {
+    last_error() = message;
+  } catch (const std::bad_alloc&) {  // the status has to do
+  }
+  return GLASS_INTERNAL;
 }
 
 // What a call returns, with its exceptions as errors.
@@ -88,10 +94,14 @@ glass_status guarded(const Call& call) noexcept {
     last_error().clear();  // the message may not fit either
     return GLASS_OUT_OF_MEMORY;
   } catch (const std::exception& problem) {
-    return fail(GLASS_INTERNAL, problem.what());
+    return report_internal(problem.what());
   } catch (...) {
-    return fail(GLASS_INTERNAL, "unknown exception");
+    return report_internal("unknown exception");
   }
+}
+
+glass_status missing(const char* name) noexcept {
+  return guarded([&] { return fail(GLASS_INVALID_ARGUMENT, std::string(name) + ": got null"); });
 }
 
 // As guarded(), when no other call uses the session.
