@@ -49,6 +49,16 @@ test-tasks: setup  ## Tests of `eval --tasks`, with lm-eval (290 MB)
 	$(BIN)/python -m pip install --quiet -e '.[tasks]'
 	$(BIN)/pytest tests/unit/evaluate/test_tasks.py tests/unit/cli/test_tasks.py
 
+# ---- Sudden death: docs/reliability.md ----
+
+TORTURE_KILLS ?= 300
+
+.PHONY: torture torture-death
+torture: torture-death  ## Exports that are killed and disks that fail: hours; TORTURE_KILLS for each target
+
+torture-death: setup
+	OMP_NUM_THREADS=1 TORTURE_KILLS=$(TORTURE_KILLS) $(BIN)/pytest -s tests/unit/test_sudden_death.py
+
 mobile-test: setup  ## Tests of mobile_demo: C, Java, Kotlin, sanitizers, an emulator of Arm
 	$(BIN)/pytest tests/unit/test_mobile.py tests/unit/test_mobile_sources.py tests/unit/test_jni.py \
 	    tests/unit/test_kotlin.py tests/unit/test_swift.py tests/cpp/test_run.py
