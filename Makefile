@@ -92,11 +92,18 @@ sbom: $(TOOLS)/.installed  ## build/sbom.json: a bill of materials (CycloneDX 1.
 GENERATIONS ?= 10000
 STEP ?= 1
 
-.PHONY: torture torture-load
-torture: torture-load
-
 torture-load: setup  ## Many generations, and every allocation failing; GENERATIONS=10000 STEP=1
 	PYTHONPATH=tests $(BIN)/python tests/torture/run.py --generations $(GENERATIONS) --step $(STEP)
+
+# ---- Sudden death: docs/reliability.md ----
+
+TORTURE_KILLS ?= 300
+
+.PHONY: torture torture-load torture-death
+torture: torture-load torture-death  ## Exports that are killed and disks that fail: hours; TORTURE_KILLS for each target
+
+torture-death: setup
+	OMP_NUM_THREADS=1 TORTURE_KILLS=$(TORTURE_KILLS) $(BIN)/pytest -s tests/unit/test_sudden_death.py
 
 mobile-test: setup  ## Tests of mobile_demo: C, Java, Kotlin, sanitizers, an emulator of Arm
 	$(BIN)/pytest tests/unit/test_mobile.py tests/unit/test_mobile_sources.py tests/unit/test_jni.py \
