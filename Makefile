@@ -100,7 +100,7 @@ torture-load: setup  ## Many generations, and every allocation failing; GENERATI
 TORTURE_KILLS ?= 300
 
 .PHONY: torture torture-load torture-death
-torture: torture-load torture-death  ## Exports that are killed and disks that fail: hours; TORTURE_KILLS for each target
+torture: torture-load torture-death  ## Exports that are killed, disks that fail, long runs: hours; TORTURE_KILLS, GENERATIONS
 
 torture-death: setup
 	OMP_NUM_THREADS=1 TORTURE_KILLS=$(TORTURE_KILLS) $(BIN)/pytest -s tests/unit/test_sudden_death.py

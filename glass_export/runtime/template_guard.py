@@ -161,6 +161,7 @@ class GuardedEnvironment(ImmutableSandboxedEnvironment):
         """The template of a source, with steps in its loops. Raises what Jinja raises."""
         tree = self.parse(source)
         for node in tree.find_all((nodes.For, nodes.Macro, nodes.CallBlock)):
+            assert isinstance(node, nodes.For | nodes.Macro | nodes.CallBlock)
             constant = sum(len(data.data) for data in node.find_all(nodes.TemplateData))
             node.body.insert(0, nodes.ExprStmt(_call("step", nodes.Const(_STEP + constant))))
         _wrap_made(tree)
