@@ -160,6 +160,7 @@ class GuardedEnvironment(ImmutableSandboxedEnvironment):
     def program(self, source: str) -> jinja2.Template:
         """The template of a source, with steps in its loops. Raises what Jinja raises."""
         tree = self.parse(source)
+        node: Any  # a statement of these kinds has a body
         for node in tree.find_all((nodes.For, nodes.Macro, nodes.CallBlock)):
             assert isinstance(node, nodes.For | nodes.Macro | nodes.CallBlock)
             constant = sum(len(data.data) for data in node.find_all(nodes.TemplateData))

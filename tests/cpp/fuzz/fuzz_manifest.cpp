@@ -1,10 +1,11 @@
 // The manifest: any text is refused or becomes an artifact that keeps its promises.
 #include <cstdint>
 #include <cstdlib>
+#include <string>
 #include <string_view>
 
 #include "driver/artifact.h"
-#include "driver/session.h"
+#include "driver/selection.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view text(reinterpret_cast<const char*>(data), size);
@@ -20,7 +21,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     }
   }
   if (artifact->model.heads % artifact->model.kv_heads != 0) std::abort();
-  (void)glass::needed_memory(*artifact);
   (void)glass::layer_budgets(artifact->defaults, 4, 8);
   return 0;
 }
