@@ -132,7 +132,8 @@ def _tensor_problem(tensors: Iterable[TensorEntry], size: int) -> str | None:
             )
         if tensor.nbytes:
             places.append((tensor.offset, tensor.offset + tensor.nbytes))
-    for (_, end), (start, _) in pairwise(sorted(places)):
+    # The same bytes may be known by two names, such as a head that is the embedding, too.
+    for (_, end), (start, _) in pairwise(sorted(set(places))):
         if start < end:
             return f"tensors: two of them overlap at byte {start}"
     return None

@@ -204,7 +204,7 @@ CONVERSATIONS = (
 
 
 # Uses variables that are not given: Python's Jinja fails, llama.cpp's writes nothing.
-DIFFERENT = {"fireworks-ai-llama-3-firefunction-v2"}
+REFUSED = {"fireworks-ai-llama-3-firefunction-v2"}  # it has filter blocks
 
 
 def request(kind: str, messages: list[dict[str, str]]) -> str:
@@ -225,13 +225,19 @@ def saved(tokenizer: Tokenizer, template: str, folder: Path) -> TextCodec:
 
 def test_renders_templates_of_many_models_as_python(run: Run, tmp_path: Path) -> None:
     """Those that llama.cpp ships."""
-    tokenizer, different, same = smol(), set(), 0
+    tokenizer, refused, different, same = smol(), set(), set(), 0
     requests = [request("render", messages) for messages in CONVERSATIONS]
     for path in sorted((llama_cpp.fetch() / "models" / "templates").glob("*.jinja")):
         saved(tokenizer, path.read_text(encoding="utf-8"), tmp_path)
         names = {"bos_token": "<s>", "eos_token": "</s>"}
         template = ChatTemplate(path.read_text(encoding="utf-8"), names)
-        for messages, answer in zip(CONVERSATIONS, run(requests), strict=True):
+        try:
+            answers = run(requests)
+        except subprocess.CalledProcessError as problem:
+            assert "chat template: not supported" in problem.stderr
+            refused.add(path.stem)
+            continue
+        for messages, answer in zip(CONVERSATIONS, answers, strict=True):
             try:
                 expected = template.render(messages).encode().hex()
             except GenerationError:
@@ -240,7 +246,7 @@ def test_renders_templates_of_many_models_as_python(run: Run, tmp_path: Path) ->
                 same += 1
             else:
                 different.add(path.stem)
-    assert different == DIFFERENT
+    assert (refused, different) == (REFUSED, set())
     assert same > 400
 
 

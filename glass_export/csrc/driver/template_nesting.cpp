@@ -50,14 +50,20 @@ size_t end_of(const std::vector<Token>& tokens, size_t at) {
   return at;
 }
 
-// The signs that a parser follows by calling itself, of tokens first..last-1.
+// The signs that a parser follows by calling itself, of tokens first..last-1. What stands between
+// two commas is behind it at the second one, as is a bracket that has closed.
 bool is_flat(const std::vector<Token>& tokens, size_t first, size_t last) {
-  size_t depth = 0, chain = 0;
+  std::vector<size_t> opened = {0};  // signs before each open bracket
+  size_t chain = 0;
   for (size_t at = first; at < last; ++at) {
-    depth += opens_bracket(tokens[at]) ? 1 : 0;
-    if (closes_bracket(tokens[at]) && depth > 0) --depth;
-    chain += tokens[at].t != Token::comma && tokens[at].t != Token::colon ? 1 : 0;
-    if (depth > kMostTemplateDepth || chain > kMostTemplateChain) return false;
+    const bool separates = tokens[at].t == Token::comma || tokens[at].t == Token::colon;
+    chain = separates ? opened.back() : chain + 1;
+    if (opens_bracket(tokens[at])) opened.push_back(chain);
+    if (closes_bracket(tokens[at]) && opened.size() > 1) {
+      chain = opened.back();
+      opened.pop_back();
+    }
+    if (opened.size() > kMostTemplateDepth + 1 || chain > kMostTemplateChain) return false;
   }
   return true;
 }

@@ -66,6 +66,8 @@ Outcome check_tensor_entries(const Json& tensors, int64_t size) {
     if (bytes > 0) places.emplace_back(offset, offset + bytes);
   }
   std::sort(places.begin(), places.end());
+  // The same bytes may be known by two names, such as a head that is the embedding, too.
+  places.erase(std::unique(places.begin(), places.end()), places.end());
   for (size_t i = 1; i < places.size(); ++i) {
     if (places[i].first < places[i - 1].second) {
       return failure("tensors: two of them overlap at byte ", places[i].first);
