@@ -102,8 +102,8 @@ def test_dtype_goes_to_the_recipe_and_the_name(
 ) -> None:
     exports: list[tuple[Recipe, Path]] = []
 
-    def export(recipe: Recipe, folder: Path, *, streamed: bool | None) -> Manifest:
-        assert streamed is None
+    def export(recipe: Recipe, folder: Path, *, streamed: bool | None, key: None) -> Manifest:
+        assert streamed is None and key is None
         exports.append((recipe, folder))
         return tiny_artifact.manifest()
 

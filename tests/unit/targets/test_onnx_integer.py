@@ -304,7 +304,7 @@ def test_custom_ops_are_the_target_s_choice_unless_they_are_asked_for(
     class Stop(Exception):
         pass
 
-    def export(recipe: Recipe, output: Path, *, streamed: bool | None) -> None:
+    def export(recipe: Recipe, output: Path, *, streamed: bool | None, key: None) -> None:
         exports.append((recipe, output))
         raise Stop
 
