@@ -40,6 +40,8 @@ target_include_directories(
          ${CMAKE_CURRENT_BINARY_DIR}/pcre2 ${CMAKE_CURRENT_BINARY_DIR}/pcre2/interface
   PRIVATE ${CMAKE_CURRENT_SOURCE_DIR}/ggml_headers ${GLASS_LLAMA_CPP_DIR}/vendor/hash)
 # Small, since apps carry it, but for checksums, which gigabytes go through.
+# Assertions of the libraries would end the process at what their callers refuse.
+target_compile_definitions(glass_third_party PUBLIC NDEBUG)
 target_compile_options(glass_third_party PRIVATE -w -Os -ffunction-sections -fdata-sections)
 set_source_files_properties(${GLASS_LLAMA_CPP_DIR}/vendor/hash/sha256/sha256.c
                             PROPERTIES COMPILE_OPTIONS -O3)
