@@ -3,6 +3,7 @@
 #include <fstream>
 #include <iostream>
 #include <memory>
+#include <new>
 #include <optional>
 
 #include "driver/number.h"
@@ -84,7 +85,7 @@ Outcome run(const Options& options) {
 }  // namespace
 }  // namespace glass
 
-int main(int count, char** arguments) {
+static int run(int count, char** arguments) {
   glass::Result<glass::Options> options = glass::parse_options(count, arguments);
   if (!options) {
     std::cerr << "glass_run: " << options.failure().message << '\n';
@@ -100,4 +101,13 @@ int main(int count, char** arguments) {
     return 1;
   }
   return 0;
+}
+
+int main(int count, char** arguments) {
+  try {
+    return run(count, arguments);
+  } catch (const std::bad_alloc&) {
+    std::cerr << "glass_run: not enough memory; close other programs, or use a smaller artifact\n";
+    return 1;
+  }
 }
