@@ -46,8 +46,11 @@ def seeds(target: str) -> list[bytes]:
     return [bytes(range(64))]
 
 
-def run(build: Path, folder: Path, seconds: int) -> dict[str, int]:
-    """Run all C++ targets side by side; how many inputs each was given. Fails at what they find."""
+def run(build: Path, folder: Path, seconds: int, seed: int = 0) -> dict[str, int]:
+    """Run all C++ targets side by side; how many inputs each was given. Fails at what they find.
+
+    A ``seed`` gives the same inputs each time, as far as the seconds go; 0 others each time.
+    """
     running = {}
     for target in TARGETS:
         corpus = folder / target
@@ -56,7 +59,8 @@ def run(build: Path, folder: Path, seconds: int) -> dict[str, int]:
             (corpus / f"seed-{index}").write_bytes(content)
         command = [
             build / "fuzz" / f"fuzz_{target}", f"-max_total_time={seconds}", f"-timeout={SLOWEST}",
-            f"-rss_limit_mb={MEMORY_MB}", f"-max_len={LONGEST}", "-print_final_stats=1",
+            f"-seed={seed}", f"-rss_limit_mb={MEMORY_MB}", f"-max_len={LONGEST}",
+            "-print_final_stats=1",
             f"-artifact_prefix={folder}/{target}-", corpus,
         ]  # fmt: skip
         running[target] = subprocess.Popen(
