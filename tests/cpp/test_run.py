@@ -250,6 +250,22 @@ def test_renders_templates_of_many_models_as_python(run: Run, tmp_path: Path) ->
     assert same > 400
 
 
+@pytest.mark.parametrize(
+    "said",
+    ["Roles must alternate", "std::bad_alloc", "a: b", "\\nError executing x: std::bad_alloc"],
+)
+@pytest.mark.parametrize("place", ["{{ X }}", "{% if true %}{{ X }}{% endif %}", "{% set a = X %}"])
+def test_says_why_a_template_refuses_the_messages_as_python(
+    said: str, place: str, run: Run, tmp_path: Path
+) -> None:
+    """Whatever the words are: they are not taken for a failure of the engine."""
+    codec = saved(smol(), place.replace("X", f"raise_exception('{said}')"), tmp_path)
+    with pytest.raises(GenerationError) as refused:
+        codec.encode(CONVERSATIONS[0], "user")
+    message = str(refused.value).replace("\n", "?")  # as control characters are shown
+    assert run([request("render", CONVERSATIONS[0])]) == [f"failed: {message}"]
+
+
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}"
     "{% endfor %}{{ '<|im_start|>assistant\n' }}"

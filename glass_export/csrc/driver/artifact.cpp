@@ -18,7 +18,6 @@ namespace {
 
 constexpr const char* kManifest = "glass.json";
 constexpr const char* kChecksum = "glass.json.sha256";
-constexpr const char* kAgain = "; copy or export the artifact again";
 constexpr size_t kBlock = 1 << 20;
 
 // Whether the checksum file has the manifest's line: the form that `sha256sum -c` reads, twice
@@ -57,7 +56,7 @@ Result<std::string> read_manifest(const std::string& directory, const TrustedKey
   const std::string digest = sha256({text->data(), text->size()});
   if (has_line(*checksums, digest)) return text;
   return failure(path, ": altered; its SHA-256 is ", digest, ", ", kChecksum, " says '",
-                 shown(checksums->substr(0, 64)), "'", kAgain)
+                 shown(checksums->substr(0, 64)), "'", kCopyAgain)
       .as(ArtifactCode::kChecksum);
 }
 
@@ -67,24 +66,24 @@ Outcome check_file(const std::string& directory, const FileEntry& entry) {
   const auto root = std::filesystem::canonical(directory, problem);
   const auto target = std::filesystem::canonical(path, problem);
   if (problem == std::errc::no_such_file_or_directory) {
-    return failure(path.string(), ": missing", kAgain).as(ArtifactCode::kMissing);
+    return failure(path.string(), ": missing", kCopyAgain).as(ArtifactCode::kMissing);
   }
   if (problem) {
-    return failure(path.string(), ": cannot be read (", problem.message(), ")", kAgain)
+    return failure(path.string(), ": cannot be read (", problem.message(), ")", kCopyAgain)
         .as(ArtifactCode::kUnreadable);
   }
   const auto [outside, rest] =
       std::mismatch(root.begin(), root.end(), target.begin(), target.end());
   if (outside != root.end()) {
-    return failure(path.string(), ": links to outside of the artifact", kAgain)
+    return failure(path.string(), ": links to outside of the artifact", kCopyAgain)
         .as(ArtifactCode::kLink);
   }
   if (!std::filesystem::is_regular_file(target, problem)) {
-    return failure(path.string(), ": not a file", kAgain).as(ArtifactCode::kUnreadable);
+    return failure(path.string(), ": not a file", kCopyAgain).as(ArtifactCode::kUnreadable);
   }
   const uintmax_t size = std::filesystem::file_size(target, problem);
   if (!problem && size == static_cast<uintmax_t>(entry.size)) return Done{};
-  return failure(path.string(), ": got ", size, " bytes, expected ", entry.size, kAgain)
+  return failure(path.string(), ": got ", size, " bytes, expected ", entry.size, kCopyAgain)
       .as(ArtifactCode::kSize);
 }
 
@@ -99,11 +98,11 @@ Outcome check_hash(const std::string& path, const FileEntry& entry,
     hash.update({block.data(), static_cast<size_t>(file.gcount())});
   }
   if (!file.eof()) {
-    return failure(path, ": cannot be read", kAgain).as(ArtifactCode::kUnreadable);
+    return failure(path, ": cannot be read", kCopyAgain).as(ArtifactCode::kUnreadable);
   }
   const std::string digest = hash.hex();
   if (digest == entry.sha256) return Done{};
-  return failure(path, ": altered; SHA-256 is ", digest, ", expected ", entry.sha256, kAgain)
+  return failure(path, ": altered; SHA-256 is ", digest, ", expected ", entry.sha256, kCopyAgain)
       .as(ArtifactCode::kHash);
 }
 
@@ -122,7 +121,7 @@ Outcome check_graphs(const Artifact& artifact) {
     const Result<std::string> bytes = read_file(artifact.file(graph), kMostGraphBytes);
     if (!bytes) return bytes.failure();
     if (Outcome sound = check_onnx(*bytes, name, size); !sound) {
-      return failure(artifact.file(graph), ": ", sound.failure().message, kAgain)
+      return failure(artifact.file(graph), ": ", sound.failure().message, kCopyAgain)
           .as(ArtifactCode::kGraph);
     }
   }
@@ -148,12 +147,13 @@ Result<Artifact> Artifact::open(const std::string& directory, const TrustedKeys&
 }
 
 Result<Artifact> Artifact::parse(std::string_view manifest) {
-  Result<Json> root = parse_json(manifest);
-  if (!root) return root.failure();
+  const Result<JsonDocument> document = parse_json(manifest);
+  if (!document) return document.failure();
   Artifact artifact;
   const Outcome parsed =
-      root->is_object() ? parse_manifest(*root, artifact)
-                        : Outcome(failure("not a JSON object", kAgain).as(ArtifactCode::kJson));
+      document->root.is_object()
+          ? parse_manifest(document->root, artifact)
+          : Outcome(failure("not a JSON object", kCopyAgain).as(ArtifactCode::kJson));
   if (!parsed) return parsed.failure().as(ArtifactCode::kManifest);
   return artifact;
 }

@@ -43,4 +43,7 @@ inline const char* artifact_code_name(ArtifactCode code) {
   return kArtifactCodeNames[static_cast<size_t>(code)];
 }
 
+// What to do about a damaged artifact.
+inline constexpr const char* kCopyAgain = "; copy or export the artifact again";
+
 }  // namespace glass

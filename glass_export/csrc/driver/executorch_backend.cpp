@@ -119,7 +119,7 @@ Outcome check_signature(Module& module, const std::string& path, const char* met
       meta->num_outputs() != expected.outputs.size()) {
     return failure(path, ": ", method, " has ", meta->num_inputs(), " inputs and ",
                    meta->num_outputs(), " outputs, glass.json says ", expected.inputs.size(),
-                   " and ", expected.outputs.size(), "; copy or export the artifact again");
+                   " and ", expected.outputs.size(), kCopyAgain);
   }
   for (size_t i = 0; i < expected.inputs.size(); ++i) {
     if (!matches(meta->input_tensor_meta(i), expected.inputs[i])) {

@@ -9,17 +9,26 @@
 namespace glass {
 namespace {
 
-constexpr size_t kShown = 60;
 constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
+
+// Leaves lists and objects without anything in them. As deep as the tree, which parsers limit.
+void empty(Json& value) {
+  if (value.is_structured()) {
+    for (Json& item : value) empty(item);
+    value.clear();
+  }
+}
 
 }  // namespace
 
-std::string shown(std::string_view text) {
+JsonDocument::~JsonDocument() { empty(root); }
+
+std::string shown(std::string_view text, size_t most) {
   std::string out;
-  for (const char c : text.substr(0, kShown)) {
+  for (const char c : text.substr(0, most)) {
     out += static_cast<unsigned char>(c) < 0x20 || c == 0x7f ? '?' : c;
   }
-  return text.size() > kShown ? out + "..." : out;
+  return text.size() > most ? out + "..." : out;
 }
 
 std::string shown_json(const Json& value) {
@@ -79,20 +88,20 @@ Json* JsonBuilder::put(Json value) {
     fail(glass::failure("more than ", kMostJsonItems, " values").as(ArtifactCode::kTooLarge));
     return nullptr;
   }
-  if (open_.empty()) return &(root = std::move(value));
+  if (open_.empty()) return &(document.root = std::move(value));
   Json& parent = *open_.back();
   if (parent.is_object()) return &(parent[key_] = std::move(value));
   parent.push_back(std::move(value));
   return &parent.back();
 }
 
-Result<Json> parse_json(std::string_view text, Whole whole) {
+Result<JsonDocument> parse_json(std::string_view text, Whole whole) {
   if (!is_utf8(text)) return failure("not UTF-8 text").as(ArtifactCode::kEncoding);
   if (text.substr(0, kByteOrderMark.size()) == kByteOrderMark) {
     return failure("not valid JSON: it begins with a byte order mark").as(ArtifactCode::kJson);
   }
   JsonBuilder builder(whole);
-  if (Json::sax_parse(text, &builder)) return std::move(builder.root);
+  if (Json::sax_parse(text, &builder)) return std::move(builder.document);
   return builder.failure;
 }
 

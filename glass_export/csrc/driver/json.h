@@ -6,6 +6,7 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "driver/limits.h"
@@ -37,9 +38,23 @@ inline int64_t id_of(const Json& value) {
   return value.get<int64_t>();
 }
 
-// A value in a message: cut, so that a hostile one does not fill it.
+// A value in a message: cut, so that a hostile one does not fill it. `most`: bytes.
 std::string shown_json(const Json& value);
-std::string shown(std::string_view text);
+std::string shown(std::string_view text, size_t most = 60);
+
+// A tree that takes itself apart from its leaves. The destructor of a Json puts what is in lists
+// and objects into a vector first, and ends the process when there is no memory for that.
+struct JsonDocument {
+  JsonDocument() = default;
+  JsonDocument(JsonDocument&& other) noexcept : root(std::move(other.root)) {}
+  JsonDocument& operator=(JsonDocument&& other) noexcept {
+    std::swap(root, other.root);
+    return *this;
+  }
+  ~JsonDocument();
+
+  Json root;
+};
 
 // kWide, for files of Hugging Face: whole numbers may be larger than int64 holds, as 10^30 stands
 // there for no limit, and there may be more values than kMostJsonItems.
@@ -51,7 +66,7 @@ class JsonBuilder : public Json::json_sax_t {
  public:
   explicit JsonBuilder(Whole whole) : whole_(whole) {}
 
-  Json root;
+  JsonDocument document;
   Failure failure;
 
   bool null() override { return value(nullptr); }
@@ -87,7 +102,7 @@ class JsonBuilder : public Json::json_sax_t {
 };
 
 // The document of a text. Fails when it is no JSON, or one that JsonBuilder refuses.
-Result<Json> parse_json(std::string_view text, Whole whole = Whole::kNarrow);
+Result<JsonDocument> parse_json(std::string_view text, Whole whole = Whole::kNarrow);
 
 // The bytes of a file. Fails when it cannot be read, or has more than `most`.
 Result<std::string> read_file(const std::string& path, size_t most);

@@ -1,18 +1,17 @@
 #include "driver/manifest.h"
 
 #include <algorithm>
-#include <set>
 #include <string_view>
 #include <utility>
 
 #include "driver/limits.h"
+#include "driver/manifest_files.h"
 #include "driver/manifest_schema.h"
 #include "driver/tensor_entries.h"
 
 namespace glass {
 namespace {
 
-constexpr const char* kAgain = "; copy or export the artifact again";
 constexpr const char* kActivations[] = {"silu", "gelu", "gelu_tanh", "relu"};
 constexpr const char* kModes[] = {"auto", "fixed", "paper-a", "paper-i", "griffin"};
 constexpr const char* kTexts[] = {"null", "template", "mixed"};
@@ -29,7 +28,7 @@ std::string setting_text(const Json& value) {
 Outcome read(const Json& object, const char* name, std::string& target) {
   target = text_of(field(object, name));
   if (!target.empty()) return Done{};
-  return failure(name, " is missing, expected text", kAgain);
+  return failure(name, " is missing, expected text", kCopyAgain);
 }
 
 // A whole number of at least 1 that is not absurd.
@@ -37,18 +36,17 @@ Outcome read(const Json& object, const char* name, int64_t& target) {
   target = id_of(field(object, name));
   if (target >= 1 && target <= kMostSize) return Done{};
   return failure(name, " is ", shown_json(field(object, name)),
-                 ", expected a whole number of at least 1 and at most ", kMostSize, kAgain);
+                 ", expected a whole number of at least 1 and at most ", kMostSize, kCopyAgain);
 }
 
 // One of the words that this version knows.
 template <size_t kCount>
-Outcome require_word(const Json& object, const char* name, const char* const (&words)[kCount]) {
-  const Json& value = field(object, name);
+Outcome require_word(const Json& value, const char* name, const char* const (&words)[kCount]) {
   const std::string word = text_of(value);
   const bool known = std::any_of(std::begin(words), std::end(words),
                                  [&](const char* other) { return word == other; });
   if (known || value.is_null()) return Done{};
-  return failure(name, " is ", shown_json(value), ", which this version does not know", kAgain);
+  return failure(name, " is ", shown_json(value), ", which this version does not know", kCopyAgain);
 }
 
 Outcome first_failure(std::initializer_list<Outcome> outcomes) {
@@ -61,7 +59,7 @@ Outcome first_failure(std::initializer_list<Outcome> outcomes) {
 Outcome check_token(const Json& id, const ModelInfo& model) {
   if (id_of(id) >= 0 && id_of(id) < model.vocab_size) return Done{};
   return failure("token id ", shown_json(id), " is outside the vocabulary of ", model.vocab_size,
-                 kAgain);
+                 kCopyAgain);
 }
 
 Outcome read_model(const Json& root, ModelInfo& model) {
@@ -85,12 +83,13 @@ Outcome read_model(const Json& root, ModelInfo& model) {
   const Json& rows = field(dims, "expert_rows");
   model.expert_rows = rows.is_null() ? 0 : id_of(rows);
   if (model.expert_rows < 0 || model.expert_rows > kMostSize) {
-    return failure("expert_rows is ", shown_json(rows), ", expected 0 to ", kMostSize, kAgain);
+    return failure("expert_rows is ", shown_json(rows), ", expected 0 to ", kMostSize, kCopyAgain);
   }
-  if (Outcome known = require_word(object, "activation", kActivations); !known) return known;
+  if (Outcome known = require_word(field(object, "activation"), "activation", kActivations); !known)
+    return known;
   if (model.heads % model.kv_heads != 0) {
     return failure("heads (", model.heads, ") is not a multiple of kv_heads (", model.kv_heads, ")",
-                   kAgain);
+                   kCopyAgain);
   }
   for (const Json& id : field(object, "eos_token_ids")) {
     if (Outcome inside = check_token(id, model); !inside) return inside;
@@ -100,76 +99,9 @@ Outcome read_model(const Json& root, ModelInfo& model) {
   return bos.is_null() ? Outcome(Done{}) : check_token(bos, model);
 }
 
-bool is_letter_or_digit(char c) {
-  return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
-}
-
-// Names of letters, digits, '.', '_', '+' and '-', none of them beginning with a dot.
-bool is_plain_path(const std::string& path) {
-  if (path.size() > kMostPathBytes) return false;
-  bool start = true;
-  for (const char c : path) {
-    const bool plain =
-        is_letter_or_digit(c) || c == '_' || c == '+' || c == '-' || (c == '.' && !start);
-    if (!plain && (c != '/' || start)) return false;
-    start = c == '/';
-  }
-  return !start;
-}
-
-std::string lower(std::string text) {
-  for (char& c : text) {
-    if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-  }
-  return text;
-}
-
-bool is_sha256(const std::string& text) {
-  return text.size() == 64 && text.find_first_not_of("0123456789abcdef") == std::string::npos;
-}
-
-size_t most_bytes_of(const std::string& path) {
-  if (path == "prior.safetensors") return kMostPriorBytes;
-  if (path == "tokenizer.json") return kMostTokenizerBytes;
-  if (path == "tokenizer_config.json") return kMostConfigBytes;
-  if (path == "chat_template.jinja") return kMostTemplateBytes;
-  return SIZE_MAX;
-}
-
-Outcome read_files(const Json& root, Artifact& artifact) {
-  const Json& list = field(root, "files");
-  if (list.size() > kMostFiles) {
-    return failure("files: ", list.size(), " are listed, at most ", kMostFiles, " are read")
-        .as(ArtifactCode::kTooLarge);
-  }
-  std::set<std::string> seen;
-  for (const Json& item : list) {
-    FileEntry entry{text_of(field(item, "path")), id_of(field(item, "size")),
-                    text_of(field(item, "sha256"))};
-    if (!is_plain_path(entry.path)) {
-      return failure("file path '", shown(entry.path),
-                     "' is not a plain relative path inside the artifact", kAgain)
-          .as(ArtifactCode::kPath);
-    }
-    if (!seen.insert(lower(entry.path)).second) {
-      return failure("file '", entry.path, "' is listed twice", kAgain).as(ArtifactCode::kPath);
-    }
-    if (entry.size < 0 || !is_sha256(entry.sha256)) {
-      return failure("file '", entry.path, "' has no size or no SHA-256", kAgain);
-    }
-    if (static_cast<uint64_t>(entry.size) > most_bytes_of(entry.path)) {
-      return failure(entry.path, " has ", entry.size, " bytes, at most ", most_bytes_of(entry.path),
-                     " are read")
-          .as(ArtifactCode::kTooLarge);
-    }
-    artifact.files.push_back(std::move(entry));
-  }
-  return Done{};
-}
-
 Outcome require_file(const Artifact& artifact, const std::string& name) {
   if (!artifact.file(name).empty()) return Done{};
-  return failure("'", shown(name), "' is used but not in files", kAgain);
+  return failure("'", shown(name), "' is used but not in files", kCopyAgain);
 }
 
 int64_t size_of(const Artifact& artifact, const std::string& name) {
@@ -247,24 +179,23 @@ Outcome read_selection(const Json& root, Artifact& artifact) {
   for (const auto& [name, value] : selection.items()) {
     if (name == "mode") continue;  // where the rule comes from, which no runtime needs
     if (Outcome set = assign(artifact.defaults, name, setting_text(value)); !set) {
-      return failure("selection.", set.failure().message, kAgain);
+      return failure("selection.", set.failure().message, kCopyAgain);
     }
   }
-  return require_word(selection, "mode", kModes);
+  return require_word(field(selection, "mode"), "mode", kModes);
 }
 
 Outcome read_prior(const Json& root, Artifact& artifact) {
   const Json& object = field(root, "prior");
-  if (Outcome known = require_word(object, "text", kTexts); !known) return known;
+  if (Outcome known = require_word(field(object, "text"), "text", kTexts); !known) return known;
   for (const Json& name : field(object, "statistics")) {
-    const Json named = {{"statistics", name}};
-    if (Outcome known = require_word(named, "statistics", kStatisticNames); !known) return known;
+    if (Outcome known = require_word(name, "statistics", kStatisticNames); !known) return known;
     artifact.statistics.push_back(text_of(name));
   }
   const std::string prior = kStatisticNames[static_cast<size_t>(artifact.defaults.prior)];
   const auto& known = artifact.statistics;
   if (std::find(known.begin(), known.end(), prior) == known.end()) {
-    return failure("selection.prior is '", prior, "', not among prior.statistics", kAgain);
+    return failure("selection.prior is '", prior, "', not among prior.statistics", kCopyAgain);
   }
   return Done{};
 }
@@ -278,7 +209,7 @@ Outcome read_profiles(const Json& root, Artifact& artifact) {
       if (given.is_null()) continue;
       profile.emplace_back(setting, setting_text(given));
       if (Outcome set = assign(scratch, setting, profile.back().second); !set) {
-        return failure("profiles.", name, ".", set.failure().message, kAgain);
+        return failure("profiles.", name, ".", set.failure().message, kCopyAgain);
       }
     }
   }
@@ -302,11 +233,11 @@ Outcome check_schema(const Json& root) {
 Outcome parse_manifest(const Json& root, Artifact& artifact) {
   if (Outcome known = check_schema(root); !known) return known;
   if (Outcome sound = check_manifest_schema(root); !sound) {
-    return failure(sound.failure().message, kAgain);
+    return failure(sound.failure().message, kCopyAgain);
   }
   if (Outcome read = read_selection(root, artifact); !read) return read;
   if (Outcome read = read_profiles(root, artifact); !read) return read;
-  if (Outcome read = read_files(root, artifact); !read) return read;
+  if (Outcome read = read_files(field(root, "files"), artifact); !read) return read;
   if (Outcome read = read_model(root, artifact.model); !read) return read;
   for (const char* name : {"prior.safetensors", "tokenizer.json"}) {
     if (Outcome found = require_file(artifact, name); !found) return found;

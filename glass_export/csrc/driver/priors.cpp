@@ -18,7 +18,7 @@ Outcome Priors::load(const std::string& path, const std::vector<std::string>& st
     FloatTensor& tensor = (*tensors)[name];
     if (tensor.shape != std::vector<int64_t>{layers_, d_ff_}) {
       return failure(path, ": '", name, "' is missing or not float32 [", layers_, ",", d_ff_,
-                     "] (layers, neurons); copy or export the artifact again")
+                     "] (layers, neurons)", kCopyAgain)
           .as(ArtifactCode::kPrior);
     }
     const auto finite = [](float value) { return std::isfinite(value); };

@@ -67,12 +67,12 @@ Result<std::map<std::string, FloatTensor>> parse_safetensors(std::string_view co
   if (content.size() < kPrefix) return damaged;
   for (size_t i = kPrefix; i-- > 0;) length = length << 8 | static_cast<unsigned char>(content[i]);
   if (length > content.size() - kPrefix || length > kMostHeaderBytes) return damaged;
-  const Result<Json> header = parse_json(content.substr(kPrefix, length));
-  if (!header || !header->is_object()) return damaged;
+  const Result<JsonDocument> header = parse_json(content.substr(kPrefix, length));
+  if (!header || !header->root.is_object()) return damaged;
   const std::string_view data = content.substr(kPrefix + length);
   std::map<std::string, FloatTensor> tensors;
   std::vector<Place> places;
-  for (const auto& [name, entry] : header->items()) {
+  for (const auto& [name, entry] : header->root.items()) {
     if (name == "__metadata__") continue;
     const std::optional<Place> place = place_of(entry, data.size());
     if (!place) return damaged;
@@ -91,8 +91,7 @@ Result<std::map<std::string, FloatTensor>> read_safetensors(const std::string& p
   if (!bytes) return bytes.failure();
   auto tensors = parse_safetensors(*bytes);
   if (tensors) return tensors;
-  return failure(path, ": ", tensors.failure().message, "; copy or export the artifact again")
-      .as(ArtifactCode::kPrior);
+  return failure(path, ": ", tensors.failure().message, kCopyAgain).as(ArtifactCode::kPrior);
 }
 
 }  // namespace glass

@@ -8,108 +8,15 @@
 #include <utility>
 
 #include "driver/json.h"
-#include "driver/tokenizer/added_tokens.h"
-#include "driver/tokenizer/bpe.h"
-#include "driver/tokenizer/decoder.h"
-#include "driver/tokenizer/normalizer.h"
-#include "driver/tokenizer/pre_tokenizer.h"
-#include "driver/tokenizer/tokenizer_file.h"
+#include "driver/tokenizer/parts.h"
 #include "driver/tokenizer/unicode.h"
 
 namespace glass {
 namespace {
 
-constexpr const char* kUnsupported =
-    "; byte-pair tokenizers of the Llama, Qwen and Gemma kinds are supported: use an artifact with "
-    "one of those";
-
-// Special tokens that the tokenizer puts around a text.
-struct Template {
-  std::vector<int64_t> before, after;
-  bool trims = false;  // a byte-level token's place in the text is without the spaces around it
-};
-
-struct Parts {
-  Normalizer normalizer;
-  AddedTokens added;
-  PreTokenizer pre_tokenizer;
-  Bpe bpe;
-  DecoderRules decoder;
-  Template surround;
-
-  // A token as the tokenizer writes it; none when there is no such.
-  std::optional<std::string_view> word_of(int64_t token) const {
-    const auto found = added.contents().find(token);
-    if (found != added.contents().end()) return found->second;
-    return bpe.vocabulary().token(token);
-  }
-};
-
-Outcome read_template(const Json& processor, Template& out) {
-  const std::string type = text_of(field(processor, "type"));
-  if (processor.is_null()) return Done{};
-  if (type == "ByteLevel") {
-    out.trims = flag_of(processor, "trim_offsets", true);
-    return Done{};
-  }
-  if (type == "Sequence") {
-    for (const Json& part : field(processor, "processors")) {
-      if (Outcome read = read_template(part, out); !read) return read.failure();
-    }
-    return Done{};
-  }
-  if (type != "TemplateProcessing")
-    return failure("post-processor '", shown(type), "' is not supported");
-  bool text_seen = false;
-  for (const Json& item : field(processor, "single")) {
-    const std::string name = text_of(field(field(item, "SpecialToken"), "id"));
-    if (name.empty()) text_seen = true;
-    const Json& token = field(field(processor, "special_tokens"), name.c_str());
-    for (const Json& id : field(token, "ids")) {
-      if (id_of(id) < 0 || id_of(id) >= kMostTokenIds) {
-        return failure("post-processor: '", shown(name), "' has no id");
-      }
-      (text_seen ? out.after : out.before).push_back(id_of(id));
-    }
-  }
-  return Done{};
-}
-
-Result<Parts> read_parts(TokenizerFile& file) {
-  if (!file.problem.empty()) return failure(file.problem);
-  const Json& root = file.root;
-  Result<Normalizer> normalizer = Normalizer::from_json(field(root, "normalizer"));
-  if (!normalizer) return normalizer.failure();
-  Result<AddedTokens> added = AddedTokens::from_json(field(root, "added_tokens"), *normalizer);
-  if (!added) return added.failure();
-  Result<PreTokenizer> pre_tokenizer = PreTokenizer::from_json(field(root, "pre_tokenizer"));
-  if (!pre_tokenizer) return pre_tokenizer.failure();
-  Result<Bpe> bpe = Bpe::from_file(file);
-  if (!bpe) return bpe.failure();
-  Result<DecoderRules> decoder = DecoderRules::from_json(field(root, "decoder"));
-  if (!decoder) return decoder.failure();
-  Template surround;
-  if (Outcome read = read_template(field(root, "post_processor"), surround); !read) {
-    return read.failure();
-  }
-  return Parts{std::move(*normalizer), std::move(*added),   std::move(*pre_tokenizer),
-               std::move(*bpe),        std::move(*decoder), std::move(surround)};
-}
-
-Result<Parts> parse_tokenizer(std::string_view source) {
-  Result<TokenizerFile> file = TokenizerFile::parse(source);
-  if (!file) {
-    return failure(file.failure().message, "; copy or export the artifact again")
-        .as(ArtifactCode::kTokenizer);
-  }
-  Result<Parts> parts = read_parts(*file);
-  if (parts) return parts;
-  return failure(parts.failure().message, kUnsupported).as(ArtifactCode::kTokenizer);
-}
-
 class Stream : public TokenStream {
  public:
-  explicit Stream(const Parts& parts) : decoder_(parts.decoder), parts_(parts) {}
+  explicit Stream(const TokenizerParts& parts) : decoder_(parts.decoder), parts_(parts) {}
 
   std::string step(int64_t token) override {
     if (parts_.added.is_special(token)) return "";
@@ -120,7 +27,7 @@ class Stream : public TokenStream {
 
  private:
   Decoder decoder_;
-  const Parts& parts_;
+  const TokenizerParts& parts_;
 };
 
 bool overlaps(const Range& place, const std::vector<Range>& spans) {
@@ -146,7 +53,7 @@ Range trimmed(Range place, std::string_view token) {
 
 class Codec : public TextCodec {
  public:
-  Codec(Parts parts, std::optional<ChatTemplate> chat, const std::string& bos_token)
+  Codec(TokenizerParts parts, std::optional<ChatTemplate> chat, const std::string& bos_token)
       : parts_(std::move(parts)), template_(std::move(chat)) {
     bos_ = parts_.added.id(bos_token);
     if (bos_ < 0) bos_ = parts_.bpe.id(bos_token);
@@ -280,7 +187,7 @@ class Codec : public TextCodec {
     return std::string(parts_.word_of(token).value_or(std::string_view()));
   }
 
-  Parts parts_;
+  TokenizerParts parts_;
   std::optional<ChatTemplate> template_;
   int64_t bos_ = -1;  // -1 when the tokenizer has none
 };
@@ -314,14 +221,14 @@ std::string named_template(const Json& config) {
 Result<std::unique_ptr<TextCodec>> make_text_codec(std::string_view tokenizer,
                                                    std::string_view config,
                                                    const std::string& chat_template) {
-  Result<Parts> parts = parse_tokenizer(tokenizer);
+  Result<TokenizerParts> parts = TokenizerParts::parse(tokenizer);
   if (!parts) return parts.failure();
-  Result<Json> settings =
-      config.empty() ? Result<Json>(Json::object()) : parse_json(config, Whole::kWide);
-  if (!settings) return settings.failure();
-  if (!settings->is_object()) return failure("not a JSON object").as(ArtifactCode::kJson);
-  const std::map<std::string, std::string> names = special_names(*settings);
-  const std::string source = chat_template.empty() ? named_template(*settings) : chat_template;
+  const Result<JsonDocument> document = parse_json(config.empty() ? "{}" : config, Whole::kWide);
+  if (!document) return document.failure();
+  const Json& settings = document->root;
+  if (!settings.is_object()) return failure("not a JSON object").as(ArtifactCode::kJson);
+  const std::map<std::string, std::string> names = special_names(settings);
+  const std::string source = chat_template.empty() ? named_template(settings) : chat_template;
   std::optional<ChatTemplate> chat;
   if (!source.empty()) {
     Result<ChatTemplate> compiled = ChatTemplate::compile(source, names);

@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "driver/artifact.h"
-#include "driver/chat_template.h"
 #include "driver/status.h"
+#include "driver/template/chat_template.h"
 
 namespace glass {
 

@@ -58,8 +58,7 @@ Result<RowInput> row_input(const TensorSignature& tensor) {
   const std::string layer = dot == std::string::npos ? "" : tensor.name.substr(dot + 1);
   if (layer.empty() || layer.size() > 6 ||
       layer.find_first_not_of("0123456789") != std::string::npos) {
-    return failure("pack: output '", tensor.name,
-                   "' is not of the form part.layer; copy or export ", "the artifact again");
+    return failure("pack: output '", tensor.name, "' is not of the form part.layer", kCopyAgain);
   }
   return RowInput{tensor, "ffn." + layer + "." + tensor.name.substr(0, dot),
                   static_cast<size_t>(std::stoul(layer))};
@@ -125,8 +124,7 @@ class RowDecoder final : public OnnxDecoder {
     for (const RowInput& input : inputs_) {
       const auto weight = loader_.weights().find(input.weight);
       if (weight == loader_.weights().end()) {
-        return failure(graph_.path(), ": the weights file has no '", input.weight,
-                       "'; copy or export the artifact again");
+        return failure(graph_.path(), ": the weights file has no '", input.weight, "'", kCopyAgain);
       }
       if (Outcome bound = graph_.input(input.tensor.name, *weight->second); !bound) return bound;
     }

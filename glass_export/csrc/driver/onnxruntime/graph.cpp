@@ -9,8 +9,6 @@
 namespace glass {
 namespace {
 
-constexpr const char* kAgain = "; copy or export the artifact again";
-
 // The runtime's allocator of strings; there is always one.
 OrtAllocator* default_allocator() {
   OrtAllocator* allocator = nullptr;
@@ -84,7 +82,7 @@ Outcome check_side(const OnnxGraph& graph, const Side& side,
   }
   if (count != expected.size()) {
     return failure(graph.path(), ": it has ", count, " ", side.name, ", glass.json says ",
-                   expected.size(), kAgain);
+                   expected.size(), kCopyAgain);
   }
   OrtAllocator* const allocator = default_allocator();
   for (size_t i = 0; i < count; ++i) {
@@ -103,7 +101,7 @@ Outcome check_side(const OnnxGraph& graph, const Side& side,
                      [&](const TensorSignature& tensor) { return tensor.name == name; });
     if (found != expected.end() && matches(*actual, *found)) continue;
     return failure(graph.path(), ": '", name, "' is not of the type and shape that glass.json ",
-                   "says; the artifact is of two exports", kAgain);
+                   "says; the artifact is of two exports", kCopyAgain);
   }
   return Done{};
 }
@@ -145,7 +143,7 @@ Result<std::unique_ptr<OnnxLoader>> OnnxLoader::open(const Artifact& artifact, i
 Outcome OnnxLoader::map_weights() {
   const auto role = artifact_.graphs.find("weights");
   if (role == artifact_.graphs.end()) {
-    return failure(artifact_.directory, ": the manifest names no weights file", kAgain);
+    return failure(artifact_.directory, ": the manifest names no weights file", kCopyAgain);
   }
   Result<MappedFile> file = MappedFile::open(artifact_.file(role->second));
   if (!file) return file.failure();
@@ -154,7 +152,7 @@ Outcome OnnxLoader::map_weights() {
     const auto begin = static_cast<size_t>(entry.offset), bytes = static_cast<size_t>(entry.nbytes);
     if (begin > file_.size() || bytes > file_.size() - begin) {
       return failure(artifact_.directory, ": tensor '", entry.name, "' ends behind ", role->second,
-                     kAgain);
+                     kCopyAgain);
     }
     const void* const data = file_.data() + begin;
     auto tensor = ort_tensor(data, bytes, entry.shape, ort_type(entry.dtype));
@@ -195,7 +193,7 @@ Outcome OnnxLoader::set_options(OrtSessionOptions& options, bool arena) const {
 Result<OnnxGraph> OnnxLoader::load(const std::string& role, bool arena) const {
   const auto name = artifact_.graphs.find(role);
   if (name == artifact_.graphs.end()) {
-    return failure(artifact_.directory, ": the manifest names no graph '", role, "'", kAgain);
+    return failure(artifact_.directory, ": the manifest names no graph '", role, "'", kCopyAgain);
   }
   const std::string path = artifact_.file(name->second);
   const OrtApi& api = *ort_api();

@@ -93,7 +93,7 @@ class Bpe::WordMerger {
 };
 
 Result<Bpe> Bpe::from_file(TokenizerFile& file) {
-  const Json& model = field(file.root, "model");
+  const Json& model = field(file.document.root, "model");
   const std::string type = text_of(field(model, "type"));
   if (!type.empty() && type != "BPE") return failure("model '", type, "' is not supported");
   for (const char* affix : {"continuing_subword_prefix", "end_of_word_suffix"}) {

@@ -149,8 +149,8 @@ Result<TokenizerFile> TokenizerFile::parse(std::string_view text) {
   Reader reader(file);
   const bool whole = Json::sax_parse(text, &reader);
   if (!whole && file.problem.empty()) return reader.failure;
-  if (!reader.root.is_object()) return failure("not a JSON object");
-  file.root = std::move(reader.root);
+  if (!reader.document.root.is_object()) return failure("not a JSON object");
+  file.document = std::move(reader.document);
   return file;
 }
 

@@ -34,7 +34,7 @@ class MergeTexts {
 };
 
 struct TokenizerFile {
-  Json root;  // all but model.vocab, where that is an object, and model.merges
+  JsonDocument document;  // all but model.vocab, where that is an object, and model.merges
   Vocabulary vocabulary;
   MergeTexts merges;
   bool has_merges = false;

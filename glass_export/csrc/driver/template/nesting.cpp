@@ -1,4 +1,4 @@
-#include "driver/template_nesting.h"
+#include "driver/template/nesting.h"
 
 #include <cstddef>
 #include <string>

@@ -1,11 +1,14 @@
-#include "driver/chat_template.h"
+#include "driver/template/chat_template.h"
 
 #include <jinja/runtime.h>
 
 #include <exception>
+#include <new>
 #include <string_view>
 
-#include "driver/template_guard.h"
+#include "driver/template/budget.h"
+#include "driver/template/calls.h"
+#include "driver/template/guard.h"
 #include "driver/tokenizer/unicode.h"
 
 namespace glass {
@@ -13,7 +16,6 @@ namespace glass {
 // What llama.cpp's engine makes of a template. It keeps nothing of a rendering.
 struct ChatTemplate::Program {
   jinja::program code;
-  std::string source;
   std::map<std::string, std::string> variables;
 };
 
@@ -35,12 +37,6 @@ jinja::value messages_value(const std::vector<Message>& messages) {
     list->push_back(object);
   }
   return list;
-}
-
-// The first line of what the engine says; the others point into the template.
-std::string first_line(const char* what) {
-  const std::string_view text = what;
-  return std::string(text.substr(0, text.find('\n')));
 }
 
 Outcome check_messages(const std::vector<Message>& messages) {
@@ -110,8 +106,7 @@ std::vector<Range> take_marks(std::string& text) {
 Result<ChatTemplate> ChatTemplate::compile(const std::string& source,
                                            std::map<std::string, std::string> variables) {
   if (!is_utf8(source)) {
-    return failure("chat template: not UTF-8 text; copy or export the artifact again")
-        .as(ArtifactCode::kTemplate);
+    return failure("chat template: not UTF-8 text", kCopyAgain).as(ArtifactCode::kTemplate);
   }
   auto program = std::make_shared<Program>();
   if (Outcome parsed = parse_template(source, program->code); !parsed) {
@@ -119,7 +114,6 @@ Result<ChatTemplate> ChatTemplate::compile(const std::string& source,
                    "; use another artifact, or pass prompts as plain text")
         .as(ArtifactCode::kTemplate);
   }
-  program->source = source;
   program->variables = std::move(variables);
   return ChatTemplate(std::move(program));
 }
@@ -132,7 +126,7 @@ Result<std::string> ChatTemplate::render(const std::vector<Message>& messages) c
   for (const Message& message : messages) input += message.role.size() + message.content.size();
   const TemplateBudget budget(input);
   try {
-    jinja::context context(program_->source);
+    jinja::context context("");
     limit_functions(context);
     for (const auto& [name, value] : program_->variables) context.set_val(name, text_value(value));
     context.set_val("messages", messages_value(messages));
@@ -142,15 +136,17 @@ Result<std::string> ChatTemplate::render(const std::vector<Message>& messages) c
     jinja::runtime runtime(context);
     const jinja::value parts = runtime.execute(program_->code);
     return jinja::runtime::gather_string_parts(parts)->as_string().str();
+  } catch (const std::bad_alloc&) {
+    throw;
   } catch (const std::exception& problem) {
-    pass_on_no_memory(problem);
+    if (budget.out_of_memory()) throw std::bad_alloc();
     if (budget.exceeded()) {
       return failure(
                  "chat template: it does more than a chat template needs; use another artifact, ",
                  "or pass prompts as plain text")
           .as(ArtifactCode::kTemplate);
     }
-    return failure("chat template: refused the messages: ", first_line(problem.what()),
+    return failure("chat template: refused the messages: ", engine_message(problem),
                    "; check their roles and order")
         .as(ErrorCode::kInvalidArgument);
   }
