@@ -1,6 +1,6 @@
 // Memory that runs out at any moment of the C interface's life over the fake engine:
 // `test_out_of_memory DIRECTORY [STEP]`, an artifact of a small model with a chat template. Every
-// STEP-th allocation fails (1: each), alone, and in answers also with all after it. Each call must
+// STEP-th allocation fails (1: each), alone and with all after it. Each call must
 // then return GLASS_OUT_OF_MEMORY, or have done without, and the session must be of use afterwards.
 // Leaks are the sanitizer's to find.
 #include <cstdio>

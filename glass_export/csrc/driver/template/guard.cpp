@@ -67,6 +67,7 @@ class Guard {
       if (inner == nullptr || !jinja::is_stmt<jinja::identifier>(inner->callee)) {
         budget::refuse("a call block calls no macro");
       }
+      wrap<Watched>(inner->callee);
       arguments(inner->args, true);
       arguments(call->caller_args, false);
       repeated(call->body);
@@ -92,6 +93,7 @@ class Guard {
     for (jinja::statement_ptr& node : list) {
       if (auto* keyword = jinja::cast_stmt<jinja::keyword_argument_expression>(node)) {
         value(keyword->val);
+        if (called) wrap<Watched>(node);
       } else if (jinja::is_stmt<jinja::spread_expression>(node)) {
         budget::refuse("arguments out of a list are not supported");
       } else if (called) {
@@ -158,12 +160,17 @@ class Guard {
       wrap<Unary>(node);
     } else if (auto* test = jinja::cast_stmt<jinja::test_expression>(node)) {
       // Whether a function is there may be asked.
-      if (!jinja::is_stmt<jinja::identifier>(test->operand)) value(test->operand);
+      if (jinja::is_stmt<jinja::identifier>(test->operand)) {
+        wrap<Watched>(test->operand);
+      } else {
+        value(test->operand);
+      }
       named(test->test);
       wrap<Read>(node);
     } else if (auto* select = jinja::cast_stmt<jinja::select_expression>(node)) {
       value(select->lhs);
       value(select->test);
+      wrap<Watched>(node);
     } else if (auto* ternary = jinja::cast_stmt<jinja::ternary_expression>(node)) {
       value(ternary->condition);
       value(ternary->true_expr);
@@ -184,6 +191,8 @@ class Guard {
     } else if (jinja::is_stmt<jinja::spread_expression>(node) ||
                jinja::is_stmt<jinja::slice_expression>(node)) {
       budget::refuse("it is not of a form that is supported");
+    } else {
+      wrap<Watched>(node);
     }
   }
 

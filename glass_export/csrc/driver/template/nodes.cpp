@@ -69,8 +69,10 @@ jinja::value counted(const std::string& function, jinja::value value) {
 }  // namespace
 
 jinja::value Step::execute_impl(jinja::context&) const {
-  budget::charge(cost);
-  return jinja::mk_val<jinja::value_undefined>();
+  return watched([&]() -> jinja::value {
+    budget::charge(cost);
+    return jinja::mk_val<jinja::value_undefined>();
+  });
 }
 
 jinja::value Watched::execute_impl(jinja::context& context) const {
@@ -121,7 +123,7 @@ jinja::value Call::run(jinja::context& context) const {
   const auto& node = static_cast<const jinja::call_expression&>(*inner);
   jinja::func_args arguments(context);
   for (const auto& argument : node.args) arguments.push_back(argument->execute(context));
-  const jinja::value callee = node.callee->execute(context);
+  const jinja::value callee = node.callee->execute_impl(context);
   if (!jinja::is_val<jinja::value_func>(callee)) budget::refuse("what it calls is not a function");
   const auto& function = static_cast<const jinja::value_func_t&>(*callee);
   std::vector<jinja::value> given = arguments.get_args();

@@ -15,9 +15,9 @@ struct Step final : jinja::statement {
   size_t cost;
 };
 
-// A statement of the engine. Notes that it had no memory, of which the engine's exceptions, which
-// take the place of others, tell nothing.
-struct Watched final : jinja::statement {
+// A node of the engine. Notes when it has no memory: the engine puts its own exceptions in the place
+// of all others. Of use for every node that is executed and is none of those below.
+struct Watched final : jinja::expression {
   explicit Watched(jinja::statement_ptr given) : inner(std::move(given)) { pos = inner->pos; }
   jinja::value execute_impl(jinja::context& context) const override;
   jinja::statement_ptr inner;
