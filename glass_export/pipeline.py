@@ -12,6 +12,7 @@ from glass_export.calibrate import dismiss_helpers, help_calibrate
 from glass_export.calibrate.team import current
 from glass_export.capture import capture
 from glass_export.families import find_ffns
+from glass_export.fusion import Priors, select_neurons
 from glass_export.load import LoadedModel, load_model, release_memory
 from glass_export.log import logger
 from glass_export.manifest import Manifest
@@ -19,7 +20,6 @@ from glass_export.passes import default_passes
 from glass_export.plan import make_plan
 from glass_export.recipe import Recipe
 from glass_export.schema import to_data
-from glass_export.scoring import Priors, select_neurons
 from glass_export.search import Settled, settle
 from glass_export.selection import default_profiles
 from glass_export.sources import FetchedModel

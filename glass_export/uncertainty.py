@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glass_export.errors import GenerationError
+from glass_export.fusion import Priors, fuse, prompt_scores
 from glass_export.keys import IndexArray
-from glass_export.scoring import Priors, TokenSums, fuse, prompt_scores, top_k
+from glass_export.scoring import TokenSums, top_k
 from glass_export.selection import SelectionRecipe
 from glass_export.spec import STATISTICS
 
@@ -41,7 +42,7 @@ def agreement(
         Shares from 0 to 1 by layer [L].
 
     Raises:
-        GenerationError: no token was scored, or see :func:`.scoring.select_neurons`.
+        GenerationError: no token was scored, or see :func:`.fusion.select_neurons`.
     """
     local, prior = prompt_scores(sums, priors, selection), priors.scores(selection.prior)
     if selection.sensitivity:

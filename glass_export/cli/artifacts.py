@@ -248,7 +248,7 @@ def _agreement(artifact: Artifact) -> list[Table]:
     """
     import numpy as np
 
-    from glass_export.scoring import Priors
+    from glass_export.fusion import Priors
     from glass_export.spec import STATISTICS, layer_budgets
     from glass_export.uncertainty import prior_agreement
 

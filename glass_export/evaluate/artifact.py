@@ -23,12 +23,12 @@ from glass_export.evaluate.summary import Evaluation, evaluation, versions
 from glass_export.evaluate.sweep import EvalSettings
 from glass_export.evaluate.texts import EvalText
 from glass_export.evaluate.trace import Trace
+from glass_export.fusion import Priors
 from glass_export.log import progress
 from glass_export.manifest import Manifest
 from glass_export.paths import cache_dir
 from glass_export.runtime import SamplingParams, Session
 from glass_export.runtime.base import FloatArray, IndexArray, LocalStatistics
-from glass_export.scoring import Priors
 
 
 def evaluate_artifact(

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from glass_export.errors import EvaluationError
+from glass_export.fusion import Priors, select_neurons
 from glass_export.recipe import SelectionRecipe
 from glass_export.runtime.base import FloatArray, IndexArray, LocalStatistics
 from glass_export.schema import suggest
-from glass_export.scoring import Priors, select_neurons, top_k
+from glass_export.scoring import top_k
 from glass_export.selection import RULE_FIELDS
 from glass_export.spec import NullStart, layer_budgets
 

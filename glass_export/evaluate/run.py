@@ -26,6 +26,7 @@ from glass_export.evaluate.protocol import run_texts
 from glass_export.evaluate.summary import Evaluation, evaluation, versions
 from glass_export.evaluate.sweep import EvalSettings, Sweep
 from glass_export.families import find_ffns
+from glass_export.fusion import Priors
 from glass_export.load import LoadedModel, load_model
 from glass_export.nn.ffn import FfnLinears
 from glass_export.paths import cache_dir
@@ -33,7 +34,6 @@ from glass_export.recipe import CalibrationRecipe, Recipe, SelectionRecipe
 from glass_export.runtime.base import FloatArray
 from glass_export.runtime.request import checked_threads
 from glass_export.runtime.text import TextCodec
-from glass_export.scoring import Priors
 from glass_export.spec import FfnSite, NullStart
 
 FindRule = Callable[[LoadedModel, list[FfnSite]], tuple[SelectionRecipe, NullStart]]

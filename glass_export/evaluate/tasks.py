@@ -20,10 +20,10 @@ from glass_export.evaluate.scorer import Encoder, Scorer, SharedScores
 from glass_export.evaluate.scorer_artifact import ArtifactScorer
 from glass_export.evaluate.summary import versions
 from glass_export.evaluate.sweep import Sweep
+from glass_export.fusion import Priors
 from glass_export.log import logger
 from glass_export.recipe import Recipe
 from glass_export.runtime import Session
-from glass_export.scoring import Priors
 
 if TYPE_CHECKING:
     from glass_export.evaluate.run import FindRule

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from glass_export.errors import GenerationError
+from glass_export.fusion import Priors, select_neurons
 from glass_export.runtime.base import (
     Backend,
     FloatArray,
@@ -33,7 +34,6 @@ from glass_export.runtime.request import (
 )
 from glass_export.runtime.sampler import require_finite
 from glass_export.runtime.stats import Stopwatch
-from glass_export.scoring import Priors, select_neurons
 from glass_export.selection import SelectionRecipe
 from glass_export.spec import Statistic, layer_budgets
 

@@ -16,6 +16,7 @@ from glass_export.evaluate.eager import EagerModel
 from glass_export.evaluate.methods import Chooser, Method, NullText
 from glass_export.evaluate.priors import measure_prior
 from glass_export.evaluate.sweep import steps_between
+from glass_export.fusion import Priors
 from glass_export.load import LoadedModel
 from glass_export.log import logger
 from glass_export.manifest import JudgedRule, SearchInfo
@@ -23,7 +24,6 @@ from glass_export.paths import cache_dir, is_kept
 from glass_export.prior import Prior
 from glass_export.recipe import CalibrationRecipe
 from glass_export.schema import from_data, to_data
-from glass_export.scoring import Priors
 from glass_export.search import candidates
 from glass_export.search.judge import Judge
 from glass_export.search.texts import held_out_texts

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from glass_export.fusion import Priors, select_neurons
 from glass_export.recipe import SelectionRecipe
-from glass_export.scoring import FloatArray, Priors, ranks, select_neurons, top_k
+from glass_export.scoring import FloatArray, ranks, top_k
 
 SHAPES = {"smollm2": (30, 1536), "qwen2": (24, 4864), "gemma3": (18, 2048)}
 BUDGET_MS = 2.0  # for the qwen2 shape

@@ -8,7 +8,7 @@ import fuzz
 import native_build
 import pytest
 
-SECONDS = 20
+SECONDS = 60
 
 
 @pytest.mark.slow

@@ -13,9 +13,9 @@ from native_calls import F32, FORMS, FUSIONS, NativeCore
 
 from glass_export import scoring
 from glass_export.errors import GenerationError
+from glass_export.fusion import Priors, select_neurons
 from glass_export.recipe import SelectionRecipe
 from glass_export.runtime.base import LocalStatistics
-from glass_export.scoring import Priors
 
 shapes = st.tuples(st.integers(1, 4), st.integers(1, 80))
 few = st.sampled_from([0.0, -0.0, 1.0, -1.0, 2.0, 1e-45, -1e-45])
@@ -91,7 +91,7 @@ def test_the_whole_choice_is_the_reference(
     k = data.draw(st.integers(1, pair[0].shape[1]))
     try:
         with np.errstate(over="ignore"):
-            expected = scoring.select_neurons(sums, Priors({prior: pair[1]}), recipe, k)  # type: ignore[dict-item]
+            expected = select_neurons(sums, Priors({prior: pair[1]}), recipe, k)  # type: ignore[dict-item]
     except GenerationError:
         assume(False)
     chosen = any_core.select_neurons(
@@ -125,7 +125,7 @@ def test_a_choice_for_experts_is_the_reference(
     name = "A" if form == "A" else "G"
     recipe = SelectionRecipe(fusion=fusion, local=form, prior=name, tau=tau)  # type: ignore[arg-type]
     k = data.draw(st.integers(1, width))
-    expected = scoring.select_neurons(sums, Priors({name: known}, routed=True), recipe, k)  # type: ignore[dict-item]
+    expected = select_neurons(sums, Priors({name: known}, routed=True), recipe, k)  # type: ignore[dict-item]
     chosen = any_core.select_neurons(
         (sums.abs_sum, sums.sq_sum, sums.tokens),
         *(known, k),
@@ -154,7 +154,7 @@ def test_a_choice_by_sensitivity_is_the_reference(
     with np.errstate(over="ignore"):
         try:
             local = LocalStatistics(sums, sums, float(tokens))
-            expected = scoring.select_neurons(local, priors, recipe, budgets)
+            expected = select_neurons(local, priors, recipe, budgets)
         except GenerationError:
             assume(False)  # beyond float32
     chosen = any_core.select_neurons(
@@ -172,7 +172,7 @@ def test_every_instruction_set_chooses_alike(core: NativeCore, sensitivity: floa
     weights = core.sensitivity_weights(effect, activity, sensitivity)
     recipe = SelectionRecipe(mode="auto", sensitivity=sensitivity)
     local = LocalStatistics(sums, sums, 5.0)
-    expected = scoring.select_neurons(local, Priors({"G": activity, "F": effect}), recipe, budgets)
+    expected = select_neurons(local, Priors({"G": activity, "F": effect}), recipe, budgets)
     chosen = core.select_neurons(
         (sums, sums, 5.0), activity, budgets, fusion="shrinkage", local="squared",
         tau=recipe.tau, weights=weights,

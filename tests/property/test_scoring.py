@@ -7,18 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
+from glass_export.fusion import Priors, select_neurons
 from glass_export.recipe import SelectionRecipe
 from glass_export.runtime.base import LocalStatistics
-from glass_export.scoring import (
-    FloatArray,
-    Priors,
-    borda,
-    local_scores,
-    ranks,
-    select_neurons,
-    shrinkage,
-    top_k,
-)
+from glass_export.scoring import FloatArray, borda, local_scores, ranks, shrinkage, top_k
 
 shapes = array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=24)
 finite = st.floats(width=32, allow_nan=False, allow_infinity=False)

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from native_calls import FORMS, FUSIONS, NativeCore, NativeError, f32
 
+from glass_export.fusion import Priors, select_neurons
 from glass_export.recipe import SelectionRecipe
 from glass_export.runtime.base import LocalStatistics
-from glass_export.scoring import Priors, ranks, select_neurons
+from glass_export.scoring import ranks
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden/scoring.json").read_text("utf-8"))
 CASES = {case["name"]: case for case in GOLDEN["cases"]}

@@ -10,16 +10,14 @@ import numpy as np
 import pytest
 
 from glass_export.errors import GenerationError
+from glass_export.fusion import Priors, fuse, select_neurons
 from glass_export.recipe import SelectionRecipe
 from glass_export.runtime.base import LocalStatistics
 from glass_export.scoring import (
     FloatArray,
-    Priors,
     borda,
-    fuse,
     local_scores,
     ranks,
-    select_neurons,
     sensitivity_weights,
     shrinkage,
     top_k,

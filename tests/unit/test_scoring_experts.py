@@ -7,9 +7,9 @@ import pytest
 
 from glass_export import scoring
 from glass_export.errors import GenerationError
+from glass_export.fusion import Priors, select_neurons
 from glass_export.recipe import SelectionRecipe
 from glass_export.runtime.base import LocalStatistics
-from glass_export.scoring import Priors
 from glass_export.selection import Fusion
 
 
@@ -32,7 +32,7 @@ def test_the_prior_alone_chooses_for_an_expert_that_the_prompt_did_not_use(
 ) -> None:
     prior = np.array([[0.1, 0.1, 0.1, 0.7], [0.1, 0.4, 0.2, 0.3]], np.float32)
     rule = SelectionRecipe(fusion=fusion, local="squared", prior="G", tau=tau)
-    chosen = scoring.select_neurons(expert_sums(), Priors({"G": prior}, routed=True), rule, 2)
+    chosen = select_neurons(expert_sums(), Priors({"G": prior}, routed=True), rule, 2)
     assert chosen[1].tolist() == [1, 3]
     if fusion == "local":
         assert chosen[0].tolist() == [0, 1]
@@ -44,11 +44,11 @@ def test_the_prompt_alone_chooses_for_an_expert_that_no_null_text_used(fusion: F
     sums = LocalStatistics(np.sqrt(squares), squares, 2.0)
     priors = Priors({"G": np.full((1, 4), 0.25, np.float32)}, routed=True)
     rule = SelectionRecipe(fusion=fusion, local="squared", prior="G", lam=0.9)
-    assert scoring.select_neurons(sums, priors, rule, 2).tolist() == [[2, 3]]
+    assert select_neurons(sums, priors, rule, 2).tolist() == [[2, 3]]
 
 
 def test_experts_need_a_scored_token_as_layers_do() -> None:
     nothing = LocalStatistics.zeros(2, 4)
     priors = Priors({"A": np.ones((2, 4), np.float32)}, routed=True)
     with pytest.raises(GenerationError, match="no prompt token was scored"):
-        scoring.select_neurons(nothing, priors, SelectionRecipe(mode="paper-a"), 2)
+        select_neurons(nothing, priors, SelectionRecipe(mode="paper-a"), 2)

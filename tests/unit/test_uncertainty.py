@@ -17,9 +17,10 @@ from typer.testing import CliRunner
 from glass_export.artifact import ArtifactWriter
 from glass_export.cli.app import app
 from glass_export.errors import GenerationError
+from glass_export.fusion import Priors, fuse, select_neurons
 from glass_export.keys import IndexArray
 from glass_export.runtime.base import LocalStatistics
-from glass_export.scoring import FloatArray, Priors, fuse, local_scores, select_neurons, top_k
+from glass_export.scoring import FloatArray, local_scores, top_k
 from glass_export.selection import SelectionRecipe
 from glass_export.spec import STATISTICS
 from glass_export.uncertainty import added, agreement, prior_agreement, turnover

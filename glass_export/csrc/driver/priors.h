@@ -1,4 +1,4 @@
-// The global priors of an artifact. As Priors in glass_export/scoring.py.
+// The global priors of an artifact. As Priors in glass_export/fusion.py.
 //
 // Legend: L layers, F FFN width; F and G are also two of the priors.
 #pragma once

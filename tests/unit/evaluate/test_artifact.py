@@ -20,10 +20,10 @@ from glass_export.evaluate.protocol import run_texts
 from glass_export.evaluate.sweep import Sweep
 from glass_export.evaluate.texts import EvalText
 from glass_export.families import find_ffns
+from glass_export.fusion import Priors
 from glass_export.load import load_model
 from glass_export.recipe import SelectionRecipe
 from glass_export.runtime import Session
-from glass_export.scoring import Priors
 
 Exported = Callable[..., Path]
 AUTO = SelectionRecipe(

@@ -33,12 +33,12 @@ from glass_export.evaluate.scorer_eager import ROWS, EagerScorer
 from glass_export.evaluate.sweep import Sweep
 from glass_export.evaluate.texts import EvalText
 from glass_export.families import find_ffns
+from glass_export.fusion import Priors
 from glass_export.load import load_model
 from glass_export.nn.hooks import down_hooks
 from glass_export.recipe import SelectionRecipe
 from glass_export.runtime import Session
 from glass_export.runtime.text import TextCodec
-from glass_export.scoring import Priors
 
 EAGER = Sweep(methods=("dense", "griffin", "local", "random")).expand(0.25, None)
 ON_ARTIFACTS = Sweep(

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from glass_export.errors import GenerationError
+from glass_export.fusion import select_neurons
 from glass_export.runtime import Generation, SamplingParams, Session
 from glass_export.runtime.base import FloatArray, IndexArray, LocalStatistics
 from glass_export.runtime.refresh import AUTO_INTERVAL, AUTO_TURNOVER, UntilSettled
 from glass_export.runtime.sampler import Sampler
-from glass_export.scoring import select_neurons
 from glass_export.spec import layer_budgets
 
 MakeSession = Callable[..., Session]

@@ -15,7 +15,7 @@ from glass_export.evaluate.protocol import run_texts
 from glass_export.evaluate.summary import Mean
 from glass_export.evaluate.texts import EvalText
 from glass_export.families import find_ffns
-from glass_export.scoring import Priors
+from glass_export.fusion import Priors
 from glass_export.search import judge as judge_module
 from glass_export.search.judge import LAYER_STEPS, LAYER_TEXTS, Judge
 from glass_export.selection import SelectionRecipe

@@ -20,9 +20,9 @@ from glass_export.evaluate.priors import measure_prior
 from glass_export.evaluate.protocol import run_text
 from glass_export.evaluate.texts import EvalText
 from glass_export.evaluate.trace import Trace
+from glass_export.fusion import Priors
 from glass_export.load import LoadedModel
 from glass_export.recipe import CalibrationRecipe
-from glass_export.scoring import Priors
 from glass_export.search import Settled, judge, settle, texts
 from glass_export.search.candidates import describe
 from glass_export.selection import RULE_FIELDS, Mode, SelectionRecipe
