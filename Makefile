@@ -3,6 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+TASKS := $(VENV)/.installed-tasks
 
 DEMO_MODEL ?= smollm2
 DEMO_TARGETS ?= onnx executorch
@@ -45,8 +46,11 @@ test-slow: setup  ## Longer tests, and those with a real model, which is downloa
 	$(PARALLEL) -m slow --ignore tests/integration
 	$(PARALLEL) -m slow tests/integration
 
-test-tasks: setup  ## Tests of `eval --tasks`, with lm-eval (290 MB)
+$(TASKS): $(STAMP)
 	$(BIN)/python -m pip install --quiet -e '.[tasks]'
+	@touch $@
+
+test-tasks: $(TASKS)  ## Tests of `eval --tasks`, with lm-eval (290 MB)
 	$(BIN)/pytest tests/unit/evaluate/test_tasks.py tests/unit/cli/test_tasks.py
 
 # ---- Supply chain: docs/reliability.md ----
@@ -64,7 +68,7 @@ $(TOOLS)/.installed: requirements/tools.txt pyproject.toml
 	$(TOOLS)/bin/python -m pip install --quiet -r requirements/tools.txt -e .
 	@touch $@
 
-lock: setup $(TOOLS)/.installed  ## Pin and hash all packages, at the versions in .venv, for Linux on x86-64
+lock: $(TASKS) $(TOOLS)/.installed  ## Pin and hash all packages, at the versions in .venv, for Linux on x86-64
 	$(BIN)/python -m pip freeze --exclude-editable | grep -v '^glass' > build/tested.txt
 	$(TOOLS)/bin/uv pip compile --quiet pyproject.toml --all-extras --generate-hashes \
 	    --python-version 3.11 --python-platform x86_64-manylinux_2_28 --no-annotate \
@@ -73,9 +77,11 @@ lock: setup $(TOOLS)/.installed  ## Pin and hash all packages, at the versions i
 
 setup-locked:  ## .venv with exactly the packages of requirements/lock.txt, checked by hash
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --require-hashes $(TORCH_LOCKED) -r requirements/lock.txt
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps $(TORCH_LOCKED) \
+	    -r requirements/lock.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
-	@touch $(STAMP)
+	$(BIN)/python -m pip check
+	@touch $(STAMP) $(TASKS)
 
 audit: $(TOOLS)/.installed  ## Known vulnerabilities of the locked packages; needs api.osv.dev
 	sed 's/+cpu//' requirements/lock.txt > build/audit.txt

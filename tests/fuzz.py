@@ -46,6 +46,11 @@ def seeds(target: str) -> list[bytes]:
     return [bytes(range(64))]
 
 
+def log_of(folder: Path, target: str) -> Path:
+    """What libFuzzer said of a target."""
+    return folder / f"{target}.log"
+
+
 def run(build: Path, folder: Path, seconds: int, seed: int = 0) -> dict[str, int]:
     """Run all C++ targets side by side; how many inputs each was given. Fails at what they find.
 
@@ -63,13 +68,13 @@ def run(build: Path, folder: Path, seconds: int, seed: int = 0) -> dict[str, int
             "-print_final_stats=1",
             f"-artifact_prefix={folder}/{target}-", corpus,
         ]  # fmt: skip
-        running[target] = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
-        )
+        with log_of(folder, target).open("wb") as log:  # a pipe that nobody reads would fill up
+            running[target] = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
     inputs = {}
     for target, process in running.items():
-        output, _ = process.communicate()
-        assert process.returncode == 0, f"{target}: see {folder}\n{output[-5000:]}"
+        status = process.wait()
+        output = log_of(folder, target).read_text(errors="replace")
+        assert status == 0, f"{target}: see {folder}\n{output[-5000:]}"
         found = re.search(r"number_of_executed_units: (\d+)", output)
         assert found is not None, output[-2000:]
         inputs[target] = int(found[1])
