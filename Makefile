@@ -116,7 +116,7 @@ mobile-test: setup  ## Tests of mobile_demo: C, Java, Kotlin, sanitizers, an emu
 	    tests/unit/test_kotlin.py tests/unit/test_swift.py tests/cpp/test_run.py
 
 FUZZ_SECONDS ?= 60
-fuzz: setup  ## Give the readers of artifacts damaged files for FUZZ_SECONDS; needs Clang
+fuzz: setup  ## Give each reader of artifacts damaged files for FUZZ_SECONDS; needs Clang
 	cd tests && PYTHONPATH=.. ../$(BIN)/python fuzz.py $(FUZZ_SECONDS)
 
 lint: setup  ## ruff, mypy and the import contracts

@@ -1,8 +1,8 @@
 """Fuzzes all readers of artifacts: ``python tests/fuzz.py SECONDS``, or ``make fuzz``.
 
-The C++ targets of tests/cpp/fuzz run side by side, instrumented by ASan and UBSan, each for so many
-seconds from the seeds that are made here; then the Python readers do, by Hypothesis. What libFuzzer
-finds ends the run with its output and a file in the folder that is printed.
+The C++ targets of tests/cpp/fuzz, instrumented by ASan and UBSan, run one on each processor, each
+for so many seconds from the seeds that are made here; then the Python readers do, by Hypothesis.
+What libFuzzer finds ends the run with its output and a file in the folder that is printed.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import golden_artifact
@@ -46,39 +47,37 @@ def seeds(target: str) -> list[bytes]:
     return [bytes(range(64))]
 
 
-def log_of(folder: Path, target: str) -> Path:
-    """What libFuzzer said of a target."""
-    return folder / f"{target}.log"
+def run_target(build: Path, folder: Path, target: str, seconds: int, seed: int) -> int:
+    """Run one C++ target; how many inputs it was given. Fails at what it finds."""
+    corpus = folder / target
+    corpus.mkdir(parents=True)
+    for index, content in enumerate(seeds(target)):
+        (corpus / f"seed-{index}").write_bytes(content)
+    command = [
+        str(build / "fuzz" / f"fuzz_{target}"), f"-max_total_time={seconds}", f"-timeout={SLOWEST}",
+        f"-seed={seed}", f"-rss_limit_mb={MEMORY_MB}", f"-max_len={LONGEST}",
+        "-print_final_stats=1", f"-artifact_prefix={folder}/{target}-", str(corpus),
+    ]  # fmt: skip
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    )
+    assert done.returncode == 0, f"{target}: see {folder}\n{done.stdout[-5000:]}"
+    found = re.search(r"number_of_executed_units: (\d+)", done.stdout)
+    assert found is not None, done.stdout[-2000:]
+    return int(found[1])
 
 
 def run(build: Path, folder: Path, seconds: int, seed: int = 0) -> dict[str, int]:
-    """Run all C++ targets side by side; how many inputs each was given. Fails at what they find.
+    """Run all C++ targets, one on each processor at a time; how many inputs each was given.
 
     A ``seed`` gives the same inputs each time, as far as the seconds go; 0 others each time.
     """
-    running = {}
-    for target in TARGETS:
-        corpus = folder / target
-        corpus.mkdir(parents=True)
-        for index, content in enumerate(seeds(target)):
-            (corpus / f"seed-{index}").write_bytes(content)
-        command = [
-            build / "fuzz" / f"fuzz_{target}", f"-max_total_time={seconds}", f"-timeout={SLOWEST}",
-            f"-seed={seed}", f"-rss_limit_mb={MEMORY_MB}", f"-max_len={LONGEST}",
-            "-print_final_stats=1",
-            f"-artifact_prefix={folder}/{target}-", corpus,
-        ]  # fmt: skip
-        with log_of(folder, target).open("wb") as log:  # a pipe that nobody reads would fill up
-            running[target] = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
-    inputs = {}
-    for target, process in running.items():
-        status = process.wait()
-        output = log_of(folder, target).read_text(errors="replace")
-        assert status == 0, f"{target}: see {folder}\n{output[-5000:]}"
-        found = re.search(r"number_of_executed_units: (\d+)", output)
-        assert found is not None, output[-2000:]
-        inputs[target] = int(found[1])
-    return inputs
+
+    def given(target: str) -> int:
+        return run_target(build, folder, target, seconds, seed)
+
+    with ThreadPoolExecutor(os.cpu_count()) as processors:
+        return dict(zip(TARGETS, processors.map(given, TARGETS), strict=True))
 
 
 def main() -> None:
