@@ -22,8 +22,9 @@ import native_build
 from glass_export import llama_cpp
 
 TARGETS = ("manifest", "prior", "graph", "index", "template", "tokenizer")
-SLOWEST, MEMORY_MB, LONGEST = 1, 1024, 20_000
-"""Seconds and memory that one input may take, and its bytes."""
+ENDLESS, MEMORY_MB, LONGEST = 60, 1024, 20_000
+"""Seconds on the wall and memory that one input may take, and its bytes. Of processor time the
+targets allow a second."""
 
 
 def seeds(target: str) -> list[bytes]:
@@ -54,7 +55,7 @@ def run_target(build: Path, folder: Path, target: str, seconds: int, seed: int) 
     for index, content in enumerate(seeds(target)):
         (corpus / f"seed-{index}").write_bytes(content)
     command = [
-        str(build / "fuzz" / f"fuzz_{target}"), f"-max_total_time={seconds}", f"-timeout={SLOWEST}",
+        str(build / "fuzz" / f"fuzz_{target}"), f"-max_total_time={seconds}", f"-timeout={ENDLESS}",
         f"-seed={seed}", f"-rss_limit_mb={MEMORY_MB}", f"-max_len={LONGEST}",
         "-print_final_stats=1", f"-artifact_prefix={folder}/{target}-", str(corpus),
     ]  # fmt: skip

@@ -3,8 +3,9 @@
 #include <string_view>
 
 #include "driver/onnx_file.h"
+#include "fuzz_target.h"
 
-extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+int fuzz_one(const uint8_t* data, size_t size) {
   const std::string_view bytes(reinterpret_cast<const char*>(data), size);
   (void)glass::check_onnx(bytes, "weights.bin", 4096);
   return 0;

@@ -9,6 +9,7 @@
 
 #include "driver/selection.h"
 #include "driver/span.h"
+#include "fuzz_target.h"
 #include "glass/ffn.h"
 
 namespace {
@@ -65,7 +66,7 @@ void assign_settings(FuzzedDataProvider& input) {
 
 }  // namespace
 
-extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+int fuzz_one(const uint8_t* data, size_t size) {
   FuzzedDataProvider input(data, size);
   run_ffn(input);
   assign_settings(input);

@@ -6,8 +6,9 @@
 
 #include "driver/artifact.h"
 #include "driver/selection.h"
+#include "fuzz_target.h"
 
-extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+int fuzz_one(const uint8_t* data, size_t size) {
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   const glass::Result<glass::Artifact> artifact = glass::Artifact::parse(text);
   if (!artifact) {

@@ -5,8 +5,9 @@
 #include <string_view>
 
 #include "driver/safetensors.h"
+#include "fuzz_target.h"
 
-extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+int fuzz_one(const uint8_t* data, size_t size) {
   const std::string_view bytes(reinterpret_cast<const char*>(data), size);
   const auto tensors = glass::parse_safetensors(bytes);
   if (!tensors) return 0;

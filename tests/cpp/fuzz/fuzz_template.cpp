@@ -5,6 +5,7 @@
 
 #include "driver/limits.h"
 #include "driver/template/chat_template.h"
+#include "fuzz_target.h"
 
 namespace {
 
@@ -22,7 +23,7 @@ void render(const uint8_t* data, size_t size) {
 
 }  // namespace
 
-extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+int fuzz_one(const uint8_t* data, size_t size) {
   render(data, size);
   return 0;
 }

@@ -6,8 +6,9 @@
 #include <string_view>
 
 #include "driver/text.h"
+#include "fuzz_target.h"
 
-extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+int fuzz_one(const uint8_t* data, size_t size) {
   if (size < 1 || size < 1u + data[0]) return 0;
   const std::string_view all(reinterpret_cast<const char*>(data) + 1, size - 1);
   const std::string_view tokenizer = all.substr(0, all.size() - data[0]);
