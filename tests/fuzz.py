@@ -63,9 +63,10 @@ def run_target(build: Path, folder: Path, target: str, seconds: int, seed: int) 
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
     )
     assert done.returncode == 0, f"{target}: see {folder}\n{done.stdout[-5000:]}"
-    found = re.search(r"number_of_executed_units: (\d+)", done.stdout)
-    assert found is not None, done.stdout[-2000:]
-    return int(found[1])
+    figures = {name: int(value) for name, value in re.findall(r"stat::(\w+): +(\d+)", done.stdout)}
+    inputs = figures["number_of_executed_units"]
+    sys.stdout.write(f"{target}: {inputs} inputs, at most {figures['peak_rss_mb']} MB\n")
+    return inputs
 
 
 def run(build: Path, folder: Path, seconds: int, seed: int = 0) -> dict[str, int]:
